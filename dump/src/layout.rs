@@ -1,0 +1,294 @@
+//! The fixed part of a dump: the header page and the mapped arrays.
+//!
+//! The shim maps these structures shared and updates them in place, so they are
+//! `repr(C)` and made of atomics; the reader never maps them, it takes the
+//! offsets from the same definitions. All integers are little-endian.
+
+use core::mem::{offset_of, size_of};
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
+
+/// The first eight bytes of every dump. The high bit and the line endings catch
+/// a transfer that took the file for text.
+pub const MAGIC: [u8; 8] = *b"\x89PYSHIM\n";
+
+/// Version of the format. A reader refuses another major; a new minor only adds.
+pub const MAJOR: u16 = 1;
+/// See [`MAJOR`].
+pub const MINOR: u16 = 0;
+
+/// Size of the header, and alignment of every extent.
+pub const HEADER_LEN: usize = 4096;
+
+/// Extents a dump can have. Log extents double in size up to [`LOG_EXTENT_MAX`],
+/// array extents double without end, so this is never the limit that is met.
+pub const MAX_EXTENTS: usize = 96;
+
+/// Smallest and largest extent of the log, in bytes.
+pub const LOG_EXTENT_MIN: u64 = 64 << 10;
+/// See [`LOG_EXTENT_MIN`].
+pub const LOG_EXTENT_MAX: u64 = 16 << 20;
+
+/// Sites that the first array extent holds; each further one doubles the array.
+pub const SITES_FIRST: u32 = 1024;
+
+/// The number of sites that extents `0..=index` hold together.
+pub const fn sites_through(index: u32) -> u64 {
+    (SITES_FIRST as u64) << index
+}
+
+/// What an extent holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ExtentKind {
+    /// Array of [`Counters`], one for each site id.
+    Counters = 1,
+    /// Array of [`Moments`], one for each site id.
+    Moments = 2,
+    /// A piece of the record log.
+    Log = 3,
+}
+
+/// A piece of the file.
+#[repr(C)]
+pub struct Extent {
+    /// An [`ExtentKind`].
+    pub kind: AtomicU32,
+    /// Position among the extents of its kind.
+    pub index: AtomicU32,
+    /// Where it starts, in bytes from the start of the file.
+    pub offset: AtomicU64,
+    /// How long it is, in bytes.
+    pub len: AtomicU64,
+}
+
+/// Blobs: byte strings that are rewritten as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum BlobKind {
+    /// Live bytes by site over time: [`crate::blob::Timeline`].
+    Timeline = 0,
+    /// Sizes and ages of the live blocks, taken now and then while the process runs: [`crate::blob::Census`].
+    Census = 1,
+    /// The same at the moment before the interpreter's teardown.
+    FinalCensus = 2,
+}
+
+/// Number of blobs that the header has room for.
+pub const BLOBS: usize = 8;
+
+/// One of the two copies of a blob.
+#[repr(C)]
+pub struct BlobCopy {
+    /// Where it starts in the file; 0: never written.
+    pub offset: AtomicU64,
+    /// Room, in bytes.
+    pub capacity: AtomicU64,
+    /// Length, in bytes.
+    pub len: AtomicU64,
+    /// CRC-32 of those bytes.
+    pub crc: AtomicU32,
+    /// Zero.
+    pub pad: AtomicU32,
+}
+
+/// A blob: the copy that `active` names is whole, the other may be under work.
+#[repr(C)]
+pub struct BlobSlot {
+    /// The two copies.
+    pub copies: [BlobCopy; 2],
+    /// 0: none yet; 1 or 2: the copy to read.
+    pub active: AtomicU64,
+}
+
+/// How the process ended ([`Header::end_kind`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum EndKind {
+    /// No end was seen: it runs, or it was killed.
+    None = 0,
+    /// `exit`, or a return from `main`.
+    Exit = 1,
+    /// `_exit`.
+    QuickExit = 2,
+    /// It became another program.
+    Exec = 3,
+}
+
+/// Reasons for which something was not recorded ([`Header::lost`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Lost {
+    /// Blocks without a place in the live table (no memory for it, or an odd address).
+    Blocks = 0,
+    /// Blocks whose stack found no room in the site table; counted at site 0.
+    Sites = 1,
+    /// Stacks whose definition has not reached the log (channel full, disk full).
+    Definitions = 2,
+    /// Blocks asked for by a signal handler that interrupted the shim itself.
+    Reentered = 3,
+    /// Times the dump could not grow.
+    Growth = 4,
+    /// Code objects that could not be read.
+    Code = 5,
+    /// Memory mappings that could not be recorded.
+    Mappings = 6,
+    /// Blocks allocated before the hooks were in place and freed since.
+    Foreign = 7,
+}
+
+/// Number of loss counters that the header has room for.
+pub const LOSSES: usize = 16;
+
+/// Readings of the process as a whole, in bytes ([`Header::gauges`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Gauge {
+    /// Resident set.
+    Rss = 0,
+    /// Largest resident set so far.
+    PeakRss = 1,
+    /// Memory that pymalloc holds in arenas.
+    PymallocArenas = 2,
+    /// Memory that the C library's heaps hold (`mallinfo2.arena`).
+    LibcArena = 3,
+    /// Blocks that the C library mapped one by one (`mallinfo2.hblkhd`).
+    LibcMapped = 4,
+    /// Free inside the C library's heaps (`mallinfo2.fordblks`).
+    LibcFree = 5,
+    /// Resident pages of program code and of read-only data in files.
+    Code = 6,
+    /// Resident pages of thread stacks.
+    Stacks = 7,
+    /// Memory of the shim itself, resident.
+    Shim = 8,
+    /// Resident pages of mappings that the program made itself.
+    Mapped = 9,
+}
+
+/// Number of gauges that the header has room for.
+pub const GAUGES: usize = 24;
+
+/// The header page.
+#[repr(C)]
+pub struct Header {
+    // Written once, before the file gets its name; covered by `identity_crc`.
+    /// [`MAGIC`].
+    pub magic: [u8; 8],
+    /// [`MAJOR`].
+    pub major: u16,
+    /// [`MINOR`].
+    pub minor: u16,
+    /// [`HEADER_LEN`].
+    pub header_len: u32,
+    /// The process.
+    pub pid: u32,
+    /// Its parent when it started.
+    pub parent_pid: u32,
+    /// When recording began, nanoseconds of Unix time.
+    pub started_unix_ns: u64,
+    /// Start of the process as in field 22 of `/proc/PID/stat`: tells a process from a later one of the same pid.
+    pub started_ticks: u64,
+    /// Mean bytes between samples; 0: every block is recorded.
+    pub sample_mean: u64,
+    /// Non-zero: a forked child; blocks older than the fork are its parent's.
+    pub forked: u32,
+    /// CRC-32 of the bytes before this field.
+    pub identity_crc: u32,
+
+    // Updated while the process runs.
+    /// Bytes of the file that are in use.
+    pub file_len: AtomicU64,
+    /// Bytes of the log that are whole, over all its extents.
+    pub log_len: AtomicU64,
+    /// Extents in use.
+    pub extent_count: AtomicU32,
+    /// Site ids given so far; id 0 is always there.
+    pub site_count: AtomicU32,
+    /// Last sign of life, nanoseconds since the start.
+    pub heartbeat_ns: AtomicU64,
+    /// An [`EndKind`].
+    pub end_kind: AtomicU32,
+    /// The exit status that goes with it.
+    pub end_status: AtomicI32,
+    /// When it ended, nanoseconds since the start.
+    pub end_ns: AtomicU64,
+    /// When the interpreter's teardown began; 0: it has not.
+    pub final_ns: AtomicU64,
+    /// Non-zero: nothing changes any more, and `sealed_crc` holds.
+    pub sealed: AtomicU32,
+    /// CRC-32 of the header page (this field taken as zero) and of all array extents in order.
+    pub sealed_crc: AtomicU32,
+    /// 0: no peak yet; 1 or 2: the element of [`Moments::peak`] to read.
+    pub peak_bank: AtomicU32,
+    /// Non-zero: counters may be off by what raced at a late start.
+    pub inexact: AtomicU32,
+    /// Live bytes at each of the two recorded peaks.
+    pub peak_bytes: [AtomicU64; 2],
+    /// Their times, nanoseconds since the start.
+    pub peak_ns: [AtomicU64; 2],
+    /// Highest number of live bytes seen.
+    pub peak_seen: AtomicU64,
+    /// Blocks of the parent that a forked child freed.
+    pub inherited_freed_blocks: AtomicU64,
+    /// Their bytes.
+    pub inherited_freed_bytes: AtomicU64,
+    /// Losses by [`Lost`].
+    pub lost: [AtomicU64; LOSSES],
+    /// Readings by [`Gauge`].
+    pub gauges: [AtomicU64; GAUGES],
+    /// Blobs by [`BlobKind`].
+    pub blobs: [BlobSlot; BLOBS],
+    /// The extents.
+    pub extents: [Extent; MAX_EXTENTS],
+}
+
+const _: () = assert!(size_of::<Header>() <= HEADER_LEN);
+const _: () = assert!(offset_of!(Header, identity_crc) == 52);
+const _: () = assert!(size_of::<Extent>() == 24);
+const _: () = assert!(size_of::<Counters>() == 64);
+const _: () = assert!(size_of::<Moments>() == 64);
+
+/// Blocks and bytes that came and went.
+#[repr(C)]
+pub struct Tally {
+    /// Blocks allocated.
+    pub allocated_blocks: AtomicU64,
+    /// Bytes allocated.
+    pub allocated_bytes: AtomicU64,
+    /// Blocks freed.
+    pub freed_blocks: AtomicU64,
+    /// Bytes freed.
+    pub freed_bytes: AtomicU64,
+}
+
+/// The counters of one site; its totals are the sums of both tallies.
+///
+/// Two, because one writer needs no atomic addition: `held` is only touched by
+/// a thread that holds the interpreter's lock, `free` by any thread.
+#[repr(C, align(64))]
+pub struct Counters {
+    /// Counted under the interpreter lock.
+    pub held: Tally,
+    /// Counted by any thread.
+    pub free: Tally,
+}
+
+/// Live blocks of a site at one moment.
+#[repr(C)]
+pub struct Snapshot {
+    /// Live bytes.
+    pub bytes: AtomicU64,
+    /// Live blocks.
+    pub blocks: AtomicU64,
+}
+
+/// Live blocks of a site at the moments that the report speaks of.
+#[repr(C, align(64))]
+pub struct Moments {
+    /// At the peak; [`Header::peak_bank`] says which of the two is whole.
+    pub peak: [Snapshot; 2],
+    /// Before the interpreter's teardown.
+    pub last: Snapshot,
+    /// Zero.
+    pub spare: Snapshot,
+}
