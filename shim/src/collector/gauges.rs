@@ -1,0 +1,109 @@
+//! Readings of the process as a whole.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use pyshim_dump::layout::Gauge;
+
+use crate::{real, store, sys};
+
+/// Memory that pymalloc holds in arenas.
+pub static ARENAS: AtomicU64 = AtomicU64::new(0);
+
+/// The resident set, in bytes.
+pub fn resident() -> u64 {
+    let statm = sys::read_file(b"/proc/self/statm\0");
+    let text = String::from_utf8_lossy(&statm);
+    let pages = text.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * 4096
+}
+
+/// Takes all readings, the costly ones too.
+pub fn take() {
+    let set = |gauge: Gauge, bytes: u64| {
+        store::header().gauges[gauge as usize].store(bytes, Relaxed);
+    };
+    set(Gauge::PymallocArenas, ARENAS.load(Relaxed));
+    if let Some(info) = real::mallinfo() {
+        set(Gauge::LibcArena, info.arena as u64);
+        set(Gauge::LibcMapped, info.hblkhd as u64);
+        set(Gauge::LibcFree, info.fordblks as u64);
+    }
+    let smaps = sys::read_file(b"/proc/self/smaps\0");
+    let shares = shares(&String::from_utf8_lossy(&smaps));
+    set(Gauge::Code, shares.files);
+    set(Gauge::Stacks, shares.stacks);
+    set(Gauge::Shim, shares.shim);
+    set(Gauge::Rss, shares.total);
+    let status = sys::read_file(b"/proc/self/status\0");
+    let text = String::from_utf8_lossy(&status);
+    let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).map_or(0, kib);
+    store::header().gauges[Gauge::PeakRss as usize].fetch_max(peak, Relaxed);
+}
+
+#[derive(Default)]
+struct Shares {
+    total: u64,
+    files: u64,
+    stacks: u64,
+    shim: u64,
+}
+
+/// Adds up resident pages by what is mapped.
+fn shares(smaps: &str) -> Shares {
+    let mut shares = Shares::default();
+    let mut kind = "";
+    let mut dump = false;
+    for line in smaps.lines() {
+        if let Some(rest) = line.strip_prefix("Rss:") {
+            let bytes = kib(rest);
+            shares.total += bytes;
+            match kind {
+                "[stack]" => shares.stacks += bytes,
+                "[anon:pyshim]" => shares.shim += bytes,
+                _ if dump => shares.shim += bytes,
+                path if path.starts_with('/') => shares.files += bytes,
+                _ => {}
+            }
+        } else if line.as_bytes().first().is_some_and(|byte| !byte.is_ascii_uppercase()) {
+            // address perms offset device inode path
+            let mut fields = line.split_ascii_whitespace();
+            let permissions = fields.nth(1).unwrap_or("");
+            kind = fields.nth(3).unwrap_or("");
+            // The only files mapped shared and writable that we count as ours are dumps.
+            dump = permissions == "rw-s" && kind.ends_with(".dump");
+        }
+    }
+    shares
+}
+
+fn kib(text: &str) -> u64 {
+    let number = text.split_ascii_whitespace().next().and_then(|word| word.parse::<u64>().ok());
+    number.unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shares;
+
+    #[test]
+    fn resident_pages_are_told_apart() {
+        let text = "\
+5500-5600 r-xp 00000000 fe:00 12 /usr/bin/python3
+Size:                  8 kB
+Rss:                   8 kB
+7f00-7f10 rw-p 00000000 00:00 0 [anon:pyshim]
+Rss:                   4 kB
+7f20-7f30 rw-s 00000000 fe:00 13 /tmp/pyshim.1.dump
+Rss:                  16 kB
+7f40-7f50 rw-p 00000000 00:00 0
+Rss:                  32 kB
+7ffd-7fff rw-p 00000000 00:00 0 [stack]
+Rss:                  64 kB
+";
+        let shares = shares(text);
+        assert_eq!(shares.files, 8 << 10);
+        assert_eq!(shares.shim, 20 << 10);
+        assert_eq!(shares.stacks, 64 << 10);
+        assert_eq!(shares.total, 124 << 10);
+    }
+}

@@ -1,0 +1,227 @@
+//! What is not done on the allocating thread: a thread of the shim's own takes
+//! new definitions from the channel into the log, and notes modules, timeline
+//! and census.
+//!
+//! The thread runs beside the program but is no part of it: all signals are
+//! blocked in it, its descriptors are its own, and it holds the guard for good.
+//! It ends before every fork of the program (an interpreter counts its threads
+//! there, and warns) and starts again a little later.
+
+pub mod census;
+pub mod gauges;
+pub mod modules;
+pub mod timeline;
+
+use core::ffi::c_void;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::OnceLock;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use pyshim_dump::layout::Lost;
+use pyshim_dump::record::{self, Record};
+
+use crate::guard::{Guard, thread};
+use crate::sites::SITES;
+use crate::spin::SpinLock;
+use crate::store::{self, STORE, Store};
+use crate::{epoch, life, sys};
+
+/// Definitions that the channel holds.
+const CHANNEL: usize = 4096;
+/// Between two rounds of the thread. A killed process has lost at most this much.
+const ROUND_NS: u64 = 40_000_000;
+/// After a fork the thread stays away for this long.
+const AFTER_FORK_NS: u64 = 100_000_000;
+/// A program that ends sooner than this never sees the thread.
+const AFTER_START_NS: u64 = 20_000_000;
+
+static LINE: OnceLock<(Sender<Record>, Receiver<Record>)> = OnceLock::new();
+
+/// What the rounds keep between them.
+pub struct Rounds {
+    /// Live memory over time.
+    pub timeline: timeline::Keeper,
+    /// Sizes and ages.
+    pub census: census::Keeper,
+    /// Program files.
+    pub modules: modules::Keeper,
+}
+
+/// See [`Rounds`]; taken by the thread, and by whoever ends the process.
+pub static ROUNDS: SpinLock<Rounds> = SpinLock::new(Rounds {
+    timeline: timeline::Keeper::new(),
+    census: census::Keeper::new(),
+    modules: modules::Keeper::new(),
+});
+
+/// Sets the channel up.
+pub fn prepare() {
+    LINE.get_or_init(|| bounded(CHANNEL));
+}
+
+/// Puts a definition into the channel, or gives it back. Neither waits nor
+/// allocates: the receiving side never blocks on the channel, so nobody is woken.
+pub fn send(record: Record) -> Result<(), Record> {
+    match LINE.get() {
+        Some((sender, _)) => sender.try_send(record).map_err(|error| match error {
+            TrySendError::Full(record) | TrySendError::Disconnected(record) => record,
+        }),
+        None => Err(record),
+    }
+}
+
+/// Brings what is in the channel into the log.
+pub fn drain(store: &mut Store) {
+    let Some((_, receiver)) = LINE.get() else { return };
+    let mut batch = Vec::new();
+    let mut count = 0;
+    for record in receiver.try_iter().take(CHANNEL) {
+        record::write(&mut batch, &record);
+        count += 1;
+        if batch.len() >= 32 << 10 {
+            append(store, &mut batch, &mut count);
+        }
+    }
+    append(store, &mut batch, &mut count);
+}
+
+fn append(store: &mut Store, batch: &mut Vec<u8>, count: &mut u64) {
+    if !batch.is_empty() && store.append(batch).is_err() {
+        store::header().lost[Lost::Definitions as usize].fetch_add(*count, Relaxed);
+    }
+    batch.clear();
+    *count = 0;
+}
+
+/// In a forked child: what its parent was about to write is the parent's.
+pub fn discard() {
+    if let Some((_, receiver)) = LINE.get() {
+        receiver.try_iter().for_each(drop);
+    }
+    *ROUNDS.lock() = Rounds {
+        timeline: timeline::Keeper::new(),
+        census: census::Keeper::new(),
+        modules: modules::Keeper::new(),
+    };
+}
+
+/// One round. Called by the thread, and once more at the end.
+pub fn round(last: bool) {
+    let now = life::since_start_ns();
+    let header = store::header();
+    header.heartbeat_ns.store(now, Relaxed);
+    epoch::advance(life::since_epoch_ms());
+    // The loader's lock is taken here, so none of ours may be held.
+    let modules = modules::look();
+    let mut rounds = ROUNDS.lock();
+    let rounds = &mut *rounds;
+    if let Some(modules) = modules {
+        rounds.modules.note(modules, now);
+    }
+    // Where the sites' lock is busy the channel is enough: what waits comes next time.
+    if let Some(mut sites) = SITES.try_lock() {
+        sites.write_out(&mut STORE.lock());
+    } else {
+        drain(&mut STORE.lock());
+    }
+    rounds.timeline.round(now, last);
+    if !last {
+        rounds.census.round(now);
+    }
+}
+
+static RUNNING: AtomicBool = AtomicBool::new(false);
+static STOPPING: AtomicU32 = AtomicU32::new(0);
+static HANDLE: AtomicU64 = AtomicU64::new(0);
+static THREAD_ID: AtomicU32 = AtomicU32::new(0);
+static NOT_BEFORE: AtomicU64 = AtomicU64::new(0);
+
+/// The thread may start from `ns` after the start on.
+pub fn not_before(ns: u64) {
+    NOT_BEFORE.store(ns, Relaxed);
+}
+
+/// Sets the earliest time after the start of the process.
+pub fn after_start() {
+    not_before(AFTER_START_NS);
+}
+
+/// Starts the thread if it does not run and may. The caller must be where
+/// `pthread_create` may be called: not inside the C library or the loader.
+pub fn ensure(guard: &Guard, now_ns: u64) {
+    if RUNNING.load(Relaxed) || now_ns < NOT_BEFORE.load(Relaxed) || !life::recording() {
+        return;
+    }
+    if RUNNING.swap(true, SeqCst) {
+        return;
+    }
+    if !start(guard) {
+        RUNNING.store(false, SeqCst);
+        not_before(now_ns + 1_000_000_000);
+    }
+}
+
+fn start(_: &Guard) -> bool {
+    STOPPING.store(0, SeqCst);
+    // SAFETY: plain C data, initialized by the calls below before use; the new thread starts with
+    // the mask that is in force, and the old mask is put back.
+    unsafe {
+        let mut attributes: libc::pthread_attr_t = core::mem::zeroed();
+        if libc::pthread_attr_init(&mut attributes) != 0 {
+            return false;
+        }
+        libc::pthread_attr_setstacksize(&mut attributes, 256 << 10);
+        let mut all: libc::sigset_t = core::mem::zeroed();
+        let mut before: libc::sigset_t = core::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        let mut handle: libc::pthread_t = 0;
+        let errno = *libc::__errno_location();
+        let result =
+            libc::pthread_create(&mut handle, &attributes, run, core::ptr::null_mut());
+        *libc::__errno_location() = errno;
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, core::ptr::null_mut());
+        libc::pthread_attr_destroy(&mut attributes);
+        HANDLE.store(handle, SeqCst);
+        result == 0
+    }
+}
+
+extern "C" fn run(_: *mut c_void) -> *mut c_void {
+    Guard::enter_forever();
+    let _ = thread();
+    THREAD_ID.store(sys::thread_id(), SeqCst);
+    sys::own_descriptors();
+    // SAFETY: the name is a string that ends in zero.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"pyshim".as_ptr()) };
+    while STOPPING.load(SeqCst) == 0 && life::recording() {
+        round(false);
+        sys::futex_wait(&STOPPING, 0, ROUND_NS);
+    }
+    core::ptr::null_mut()
+}
+
+/// Ends the thread and waits until it is gone for the kernel too.
+pub fn stop() {
+    if !RUNNING.load(SeqCst) {
+        return;
+    }
+    STOPPING.store(1, SeqCst);
+    sys::futex_wake(&STOPPING);
+    let handle = HANDLE.load(SeqCst);
+    // SAFETY: the thread was created joinable by `start` and is joined once: RUNNING is cleared.
+    unsafe { libc::pthread_join(handle, core::ptr::null_mut()) };
+    let tid = THREAD_ID.load(SeqCst);
+    let mut tries = 0;
+    while tid != 0 && sys::thread_exists(tid) && tries < 1000 {
+        sys::yield_now();
+        tries += 1;
+    }
+    RUNNING.store(false, SeqCst);
+    not_before(life::since_start_ns() + AFTER_FORK_NS);
+}
+
+/// In a forked child there is no such thread.
+pub fn gone() {
+    RUNNING.store(false, SeqCst);
+}

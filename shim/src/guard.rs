@@ -1,0 +1,96 @@
+//! The guard: one thread-local word that says "this thread is inside the shim".
+//!
+//! Whoever records must show a [`Guard`], so "no hook re-enters" is checked by
+//! the compiler. The thread's block is placed with the initial-exec model, by
+//! hand: reading it is one instruction and can neither allocate nor lock, and
+//! nothing in it has a destructor.
+
+use core::arch::{asm, global_asm};
+use core::cell::Cell;
+
+use crate::native::PathCache;
+
+/// What the shim keeps for each thread. All zero at the thread's start.
+#[repr(C, align(64))]
+pub struct Thread {
+    inside: Cell<u32>,
+    /// Whether this thread is counted in `peak::THREADS` and will be taken out at its end.
+    pub known: Cell<u32>,
+    /// Live bytes not yet added to the process's total.
+    pub pending: Cell<i64>,
+    /// Bytes until the next sample; only in sampled mode.
+    pub until_sample: Cell<i64>,
+    /// State of the generator that draws samples.
+    pub random: Cell<u64>,
+    /// Allocations until the next look at the clock.
+    pub until_tick: Cell<u32>,
+    /// Set while this thread cannot have a path cache (no memory).
+    pub no_paths: Cell<u32>,
+    /// Native call paths seen on this thread; null until the first.
+    pub paths: Cell<*mut PathCache>,
+    /// The stack pointer at the entry of a hook that has no register left to pass it in.
+    pub entry: Cell<usize>,
+}
+
+const _: () = assert!(size_of::<Thread>() == 64);
+
+global_asm!(
+    ".section .tbss.pyshim_thread,\"awT\",@nobits",
+    ".balign 64",
+    ".globl pyshim_thread",
+    ".hidden pyshim_thread",
+    ".type pyshim_thread, @object",
+    ".size pyshim_thread, 64",
+    "pyshim_thread:",
+    ".zero 64",
+    ".text",
+);
+
+/// The calling thread's block.
+#[inline(always)]
+pub fn thread() -> &'static Thread {
+    let block: *const Thread;
+    // SAFETY: reads the thread pointer and a link-time constant; no memory is written.
+    unsafe {
+        asm!(
+            "mov {0}, qword ptr fs:0",
+            "add {0}, qword ptr [rip + pyshim_thread@GOTTPOFF]",
+            out(reg) block,
+            options(pure, readonly, nostack),
+        );
+    }
+    // SAFETY: the block lives as long as its thread, which is the one that runs this; its
+    // fields are cells, its size and alignment are those reserved above, and zero is valid.
+    unsafe { &*block }
+}
+
+/// Proof that this thread is inside the shim, and was not before.
+pub struct Guard {
+    /// The calling thread's block.
+    pub thread: &'static Thread,
+}
+
+impl Guard {
+    /// Enters the shim; `None` if this thread is inside already.
+    #[inline(always)]
+    pub fn enter() -> Option<Guard> {
+        let thread = thread();
+        if thread.inside.get() != 0 {
+            return None;
+        }
+        thread.inside.set(1);
+        Some(Guard { thread })
+    }
+
+    /// Enters for good: for threads of the shim's own.
+    pub fn enter_forever() {
+        thread().inside.set(1);
+    }
+}
+
+impl Drop for Guard {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.thread.inside.set(0);
+    }
+}

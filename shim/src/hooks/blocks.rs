@@ -1,0 +1,246 @@
+//! `malloc` and its family.
+//!
+//! Each exported function is two instructions: it hands on the stack pointer,
+//! which is where the native stack of the allocation begins, and jumps. The
+//! function behind it then returns straight to the program.
+
+use core::arch::naked_asm;
+use core::ffi::{c_int, c_void};
+
+use pyshim_dump::record::Origin;
+
+use crate::guard::Guard;
+use crate::native::Anchor;
+use crate::record::{self, Lock};
+use crate::{life, real};
+
+/// Exports `$name`, whose stack pointer goes into `$register`, the argument after its own.
+macro_rules! export {
+    ($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) -> $result:ty, $register:literal, $behind:ident) => {
+        $(#[$doc])*
+        /// # Safety
+        /// As for the C function of this name.
+        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(naked)]
+        pub unsafe extern "C" fn $name($($arg: $kind),*) -> $result {
+            naked_asm!(
+                concat!("mov ", $register, ", rsp"),
+                "jmp {behind}",
+                behind = sym $behind,
+            )
+        }
+    };
+}
+
+export! { /// See `malloc(3)`.
+    malloc(size: usize) -> *mut c_void, "rsi", malloc_at }
+export! { /// See `calloc(3)`.
+    calloc(count: usize, size: usize) -> *mut c_void, "rdx", calloc_at }
+export! { /// See `realloc(3)`.
+    realloc(block: *mut c_void, size: usize) -> *mut c_void, "rdx", realloc_at }
+export! { /// See `reallocarray(3)`.
+    reallocarray(block: *mut c_void, count: usize, size: usize) -> *mut c_void, "rcx", reallocarray_at }
+export! { /// See `posix_memalign(3)`.
+    posix_memalign(out: *mut *mut c_void, alignment: usize, size: usize) -> c_int, "rcx", posix_memalign_at }
+export! { /// See `aligned_alloc(3)`.
+    aligned_alloc(alignment: usize, size: usize) -> *mut c_void, "rdx", aligned_alloc_at }
+export! { /// See `memalign(3)`.
+    memalign(alignment: usize, size: usize) -> *mut c_void, "rdx", memalign_at }
+export! { /// See `valloc(3)`.
+    valloc(size: usize) -> *mut c_void, "rsi", valloc_at }
+export! { /// See `pvalloc(3)`.
+    pvalloc(size: usize) -> *mut c_void, "rsi", pvalloc_at }
+
+/// Calls the real allocator and records the block that it returns.
+#[inline(always)]
+fn allocate(size: usize, sp: usize, real: impl FnOnce() -> *mut c_void) -> *mut c_void {
+    if !life::recording() {
+        life::watch_for_interpreter(Anchor { sp });
+        return real();
+    }
+    let Some(guard) = Guard::enter() else { return real() };
+    let block = real();
+    if !block.is_null() {
+        record::allocated(&guard, block as usize, size, Origin::Native, Anchor { sp }, Lock::Unknown);
+    }
+    block
+}
+
+unsafe extern "C" fn malloc_at(size: usize, sp: usize) -> *mut c_void {
+    allocate(size, sp, || match real::malloc() {
+        // SAFETY: the program's own call.
+        Some(malloc) => unsafe { malloc(size) },
+        None => real::early(size),
+    })
+}
+
+unsafe extern "C" fn calloc_at(count: usize, size: usize, sp: usize) -> *mut c_void {
+    allocate(count.wrapping_mul(size), sp, || match real::calloc() {
+        // SAFETY: the program's own call.
+        Some(calloc) => unsafe { calloc(count, size) },
+        None => match count.checked_mul(size) {
+            Some(size) => real::early(size),
+            None => core::ptr::null_mut(),
+        },
+    })
+}
+
+unsafe extern "C" fn aligned_alloc_at(alignment: usize, size: usize, sp: usize) -> *mut c_void {
+    allocate(size, sp, || match real::aligned_alloc() {
+        // SAFETY: the program's own call.
+        Some(aligned_alloc) => unsafe { aligned_alloc(alignment, size) },
+        None => core::ptr::null_mut(),
+    })
+}
+
+unsafe extern "C" fn memalign_at(alignment: usize, size: usize, sp: usize) -> *mut c_void {
+    allocate(size, sp, || match real::memalign() {
+        // SAFETY: the program's own call.
+        Some(memalign) => unsafe { memalign(alignment, size) },
+        None => core::ptr::null_mut(),
+    })
+}
+
+unsafe extern "C" fn valloc_at(size: usize, sp: usize) -> *mut c_void {
+    allocate(size, sp, || match real::valloc() {
+        // SAFETY: the program's own call.
+        Some(valloc) => unsafe { valloc(size) },
+        None => core::ptr::null_mut(),
+    })
+}
+
+unsafe extern "C" fn pvalloc_at(size: usize, sp: usize) -> *mut c_void {
+    allocate(size, sp, || match real::pvalloc() {
+        // SAFETY: the program's own call.
+        Some(pvalloc) => unsafe { pvalloc(size) },
+        None => core::ptr::null_mut(),
+    })
+}
+
+unsafe extern "C" fn posix_memalign_at(
+    out: *mut *mut c_void,
+    alignment: usize,
+    size: usize,
+    sp: usize,
+) -> c_int {
+    let mut result = libc::ENOMEM;
+    allocate(size, sp, || match real::posix_memalign() {
+        Some(posix_memalign) => {
+            // SAFETY: the program's own call.
+            result = unsafe { posix_memalign(out, alignment, size) };
+            // SAFETY: on success the call has written the block there.
+            if result == 0 { unsafe { *out } } else { core::ptr::null_mut() }
+        }
+        None => core::ptr::null_mut(),
+    });
+    result
+}
+
+/// Moves a block: what is known of it goes before the real call, because its old
+/// address may be another thread's as soon as that call returns.
+#[inline(always)]
+fn reallocate(
+    block: *mut c_void,
+    size: usize,
+    sp: usize,
+    real: impl FnOnce() -> *mut c_void,
+) -> *mut c_void {
+    if !life::recording() {
+        return real();
+    }
+    let guard = Guard::enter();
+    let known = if block.is_null() { None } else { record::freed(block as usize, Lock::Unknown) };
+    let moved = real();
+    if !moved.is_null() {
+        if let Some(guard) = &guard {
+            record::allocated(guard, moved as usize, size, Origin::Native, Anchor { sp }, Lock::Unknown);
+        }
+    } else if let Some(known) = known.filter(|_| size != 0) {
+        record::not_freed(block as usize, &known);
+    }
+    moved
+}
+
+unsafe extern "C" fn realloc_at(block: *mut c_void, size: usize, sp: usize) -> *mut c_void {
+    if let Some(old) = real::early_size(block) {
+        // SAFETY: a block of the pool, of `old` bytes.
+        return unsafe { leave_pool(block, old, size, sp) };
+    }
+    reallocate(block, size, sp, || match real::realloc() {
+        // SAFETY: the program's own call.
+        Some(realloc) => unsafe { realloc(block, size) },
+        None if block.is_null() => real::early(size),
+        None => core::ptr::null_mut(),
+    })
+}
+
+unsafe extern "C" fn reallocarray_at(
+    block: *mut c_void,
+    count: usize,
+    size: usize,
+    sp: usize,
+) -> *mut c_void {
+    let total = count.checked_mul(size);
+    // An overflow fails and leaves the block: any size but zero says so.
+    reallocate(block, total.unwrap_or(usize::MAX), sp, || match (real::reallocarray(), total) {
+        // SAFETY: the program's own call.
+        (Some(reallocarray), _) => unsafe { reallocarray(block, count, size) },
+        (None, Some(total)) => match real::realloc() {
+            // SAFETY: what `reallocarray` is defined to do.
+            Some(realloc) => unsafe { realloc(block, total) },
+            None => core::ptr::null_mut(),
+        },
+        (None, None) => core::ptr::null_mut(),
+    })
+}
+
+/// # Safety
+/// `block` must be of the pool and have `old` bytes.
+#[cold]
+unsafe fn leave_pool(block: *mut c_void, old: usize, size: usize, sp: usize) -> *mut c_void {
+    // SAFETY: no requirement beyond those of `malloc`.
+    let moved = unsafe { malloc_at(size, sp) };
+    if !moved.is_null() {
+        // SAFETY: both blocks have that many bytes and do not overlap.
+        unsafe { core::ptr::copy_nonoverlapping(block.cast::<u8>(), moved.cast(), old.min(size)) };
+    }
+    moved
+}
+
+/// See `free(3)`.
+///
+/// # Safety
+/// As for the C function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn free(block: *mut c_void) {
+    if block.is_null() {
+        return;
+    }
+    if record::freed(block as usize, Lock::Unknown).is_none() && real::early_size(block).is_some() {
+        return;
+    }
+    if let Some(free) = real::free() {
+        // SAFETY: the program's own call.
+        unsafe { free(block) };
+    }
+}
+
+/// See `free_sized(3)`, of C23: `free` with a promise that is not needed.
+///
+/// # Safety
+/// As for the C function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn free_sized(block: *mut c_void, _size: usize) {
+    // SAFETY: a block that may be given to `free_sized` may be given to `free`.
+    unsafe { free(block) }
+}
+
+/// See `free_aligned_sized(3)`, of C23.
+///
+/// # Safety
+/// As for the C function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _alignment: usize, _size: usize) {
+    // SAFETY: as for `free_sized`.
+    unsafe { free(block) }
+}

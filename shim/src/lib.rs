@@ -1,0 +1,39 @@
+//! `libpyshim.so`: loaded into a program with `LD_PRELOAD`, it records where
+//! every block of memory is allocated that is still alive.
+//!
+//! The modules, in the order in which an allocation meets them:
+//!
+//! | module | what happens there |
+//! |---|---|
+//! | [`hooks`], [`python::hooks`] | the program's call arrives, and goes on to [`real`] |
+//! | [`guard`] | calls from within the shim pass through |
+//! | [`record`] | the hot path in one place |
+//! | [`python::walk`], [`native`] | the stack becomes a key |
+//! | [`sites`] | the key becomes a site |
+//! | [`live`], [`store`], [`peak`], [`epoch`] | the block is entered, and counted |
+//! | [`collector`] | definitions, modules, timeline and census go to the file |
+//! | [`life`] | how all that begins, forks and ends |
+//!
+//! Nothing here may end, block or slow the program: see ARCHITECTURE.md.
+
+mod collector;
+mod epoch;
+mod guard;
+mod hash;
+mod heap;
+mod hooks;
+mod life;
+mod live;
+mod log;
+mod mappings;
+mod native;
+mod peak;
+mod python;
+mod real;
+mod record;
+mod sample;
+mod settings;
+mod sites;
+mod spin;
+mod store;
+mod sys;

@@ -1,0 +1,529 @@
+//! The life of the process: how recording begins, what a fork does to it, the
+//! moment before the interpreter's teardown, and the end.
+
+use core::ffi::{c_char, c_int, c_void};
+use core::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
+    Ordering::SeqCst,
+};
+
+use pyshim_dump::layout::{BlobKind, EndKind};
+use pyshim_dump::record::{Process, Record};
+
+use crate::collector::{self, ROUNDS, census, gauges, modules};
+use crate::guard::{Guard, Thread, thread};
+use crate::native::{self, Anchor};
+use crate::python::{self, walk};
+use crate::settings::{self, Follow, Settings};
+use crate::sites::{self, SITES};
+use crate::spin::SpinLock;
+use crate::store::{self, Failure, Identity, STORE};
+use crate::{epoch, heap, live, log, mappings, peak, real, record, sample, sys};
+
+/// What the hooks do.
+static PHASE: AtomicU8 = AtomicU8::new(PASSIVE);
+const PASSIVE: u8 = 0;
+const RECORDING: u8 = 1;
+/// No interpreter yet; one may be loaded later.
+const WATCHING: u8 = 2;
+
+/// Whether `dlopen` was called: only then can an interpreter have appeared.
+pub static OPENED: AtomicBool = AtomicBool::new(false);
+
+/// The process that records; not ours between `vfork` and `exec`.
+static PID: AtomicU32 = AtomicU32::new(0);
+/// When this process's recording began, and when the first one's did (epochs count from there).
+static START_NS: AtomicU64 = AtomicU64::new(0);
+static EPOCH_START_NS: AtomicU64 = AtomicU64::new(0);
+/// A forked child that has not needed a dump yet.
+static UNBORN: AtomicBool = AtomicBool::new(false);
+static FINAL_TAKEN: AtomicBool = AtomicBool::new(false);
+static EXIT_STATUS: AtomicI32 = AtomicI32::new(0);
+static THREAD_KEY: AtomicU32 = AtomicU32::new(u32::MAX);
+static MAIN_INTERPRETER: AtomicUsize = AtomicUsize::new(0);
+
+static SETTINGS: SpinLock<Settings> = SpinLock::new(Settings::new());
+
+/// Whether hooks record.
+#[inline(always)]
+pub fn recording() -> bool {
+    PHASE.load(Relaxed) == RECORDING
+}
+
+/// Records no more: something that cannot be mended went wrong, or the end has come.
+pub fn stop() {
+    PHASE.store(PASSIVE, SeqCst);
+}
+
+/// Nanoseconds since recording began.
+pub fn since_start_ns() -> u64 {
+    sys::monotonic_ns().saturating_sub(START_NS.load(Relaxed))
+}
+
+/// Milliseconds since epochs began.
+pub fn since_epoch_ms() -> u64 {
+    sys::monotonic_ns().saturating_sub(EPOCH_START_NS.load(Relaxed)) / 1_000_000
+}
+
+/// Runs before `main`, after the C library is set up.
+#[cfg(not(test))]
+#[used]
+#[unsafe(link_section = ".init_array")]
+static START: extern "C" fn(c_int, *const *const c_char, *const *const c_char) = start;
+
+/// Runs after every other handler and destructor that was registered later.
+#[cfg(not(test))]
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static FINISH: extern "C" fn() = finish;
+
+#[cfg_attr(test, allow(dead_code))]
+extern "C" fn start(_: c_int, _: *const *const c_char, _: *const *const c_char) {
+    let Some(guard) = Guard::enter() else { return };
+    real::resolve();
+    let settings = Settings::read(log::complain);
+    log::set(settings.log.as_deref());
+    if settings.follow == Follow::None {
+        leave_children_alone();
+    }
+    let follow = settings.follow;
+    *SETTINGS.lock() = settings;
+    let python = real::symbol(libc::RTLD_DEFAULT, c"PyMem_SetAllocator") != 0;
+    if python || follow == Follow::All {
+        begin(&guard, python.then_some(libc::RTLD_DEFAULT));
+    } else {
+        PHASE.store(WATCHING, SeqCst);
+    }
+}
+
+/// Takes this library out of `LD_PRELOAD`, so that child processes run without it.
+fn leave_children_alone() {
+    // SAFETY: the constructor runs before the program's threads; both strings end in zero, and the
+    // value is copied by `setenv`.
+    unsafe {
+        let value = libc::getenv(c"LD_PRELOAD".as_ptr());
+        if value.is_null() {
+            return;
+        }
+        let value = core::ffi::CStr::from_ptr(value).to_string_lossy().into_owned();
+        let others: Vec<&str> = value
+            .split([':', ' '])
+            .filter(|path| !path.is_empty() && !path.ends_with("libpyshim.so"))
+            .collect();
+        if others.is_empty() {
+            libc::unsetenv(c"LD_PRELOAD".as_ptr());
+        } else {
+            let mut rest = others.join(":").into_bytes();
+            rest.push(0);
+            libc::setenv(c"LD_PRELOAD".as_ptr(), rest.as_ptr().cast(), 1);
+        }
+    }
+}
+
+/// Sets everything up and starts to record. `interpreter` is a handle in which it is found.
+fn begin(guard: &Guard, interpreter: Option<*mut c_void>) {
+    let now = sys::monotonic_ns();
+    START_NS.store(now, Relaxed);
+    EPOCH_START_NS.store(now, Relaxed);
+    PID.store(sys::pid(), Relaxed);
+    if !(heap::prepare() && live::prepare() && store::prepare()) {
+        log::say("no address space for its tables: nothing is recorded");
+        return stop();
+    }
+    collector::prepare();
+    collector::after_start();
+    let (extent, hook_python) = {
+        let settings = SETTINGS.lock();
+        sample::set(settings.sample, settings.seed);
+        (settings.native, settings.python)
+    };
+    native::prepare();
+    record::EXTENT.store(extent as u8, Relaxed);
+    if !create_dump(false) {
+        return stop();
+    }
+    // SAFETY: the handlers live as long as the process; runs once.
+    unsafe {
+        libc::pthread_atfork(
+            Some(before_fork_handler),
+            Some(after_fork_in_parent_handler),
+            Some(after_fork_in_child_handler),
+        );
+        on_exit(exited, core::ptr::null_mut());
+        let mut key = 0;
+        if libc::pthread_key_create(&mut key, Some(thread_ended)) == 0 {
+            THREAD_KEY.store(key, Relaxed);
+        }
+    }
+    if let Some(handle) = interpreter {
+        python::find(handle);
+        if hook_python {
+            python::hooks::install();
+        }
+    }
+    write_process(interpreter.is_some());
+    collector::round(false);
+    PHASE.store(RECORDING, SeqCst);
+    if interpreter.is_none() {
+        // No Python hook will start it, and nothing here is a lock of the C library.
+        collector::not_before(0);
+        collector::ensure(guard, since_start_ns());
+    }
+}
+
+unsafe extern "C" {
+    fn on_exit(handler: extern "C" fn(c_int, *mut c_void), argument: *mut c_void) -> c_int;
+}
+
+/// Creates the dump of this process. Says why not, if not.
+fn create_dump(forked: bool) -> bool {
+    let executable = sys::read_link(b"/proc/self/exe\0");
+    let program = executable.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    let (template, sample_mean) = {
+        let settings = SETTINGS.lock();
+        (settings.out.clone(), settings.sample)
+    };
+    let mut path = settings::expand(&template, sys::pid(), program);
+    if path.first() != Some(&b'/') {
+        let mut absolute = sys::read_link(b"/proc/self/cwd\0");
+        absolute.push(b'/');
+        absolute.append(&mut path);
+        path = absolute;
+    }
+    let identity = Identity {
+        pid: sys::pid(),
+        parent_pid: sys::parent_pid(),
+        started_unix_ns: sys::unix_ns(),
+        started_ticks: start_ticks(),
+        sample_mean,
+        forked,
+    };
+    let made = STORE.lock().create(&path, &identity);
+    if let Err(failure) = made {
+        let reason = match failure {
+            Failure::System(errno) => format!("{} (error {})", describe(errno.0), errno.0),
+            Failure::SizeLimit => "the limit on file sizes leaves no room".into(),
+            Failure::Moved | Failure::NoFile => "the file is gone".into(),
+        };
+        let path = String::from_utf8_lossy(&path);
+        log::say(&format!("cannot create {path}: {reason}; nothing is recorded (PYSHIM_OUT names another place)"));
+        return false;
+    }
+    // Site 0 is always there.
+    store::header().site_count.store(1, Relaxed);
+    true
+}
+
+fn describe(errno: i32) -> &'static str {
+    match errno {
+        libc::EACCES | libc::EPERM => "permission denied",
+        libc::ENOENT => "no such folder",
+        libc::ENOSPC | libc::EDQUOT => "no room on the disk",
+        libc::EROFS => "read-only file system",
+        libc::EMFILE | libc::ENFILE => "too many open files",
+        libc::EFBIG => "the limit on file sizes leaves no room",
+        _ => "the system refused",
+    }
+}
+
+/// Field 22 of `/proc/self/stat`; the name before it may hold anything, so count from its end.
+fn start_ticks() -> u64 {
+    let stat = sys::read_file(b"/proc/self/stat\0");
+    let text = String::from_utf8_lossy(&stat);
+    let Some((_, rest)) = text.rsplit_once(')') else { return 0 };
+    rest.split_ascii_whitespace().nth(19).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
+}
+
+/// Writes down what the process is.
+fn write_process(python: bool) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let line = sys::read_file(b"/proc/self/cmdline\0");
+    let line = line.strip_suffix(&[0]).unwrap_or(&line);
+    let settings = SETTINGS.lock().describe();
+    let process = Process {
+        executable: text(&sys::read_link(b"/proc/self/exe\0")),
+        argv: line.split(|&byte| byte == 0).map(text).collect(),
+        directory: text(&sys::read_link(b"/proc/self/cwd\0")),
+        python: if python { python::version() } else { String::new() },
+        settings,
+    };
+    let mut sites = SITES.lock();
+    sites.announce(Record::Process(process));
+    for note in notes() {
+        sites.announce(Record::Note { text: note });
+    }
+}
+
+/// What a reader of the report should know from the start.
+fn notes() -> Vec<String> {
+    let mut notes = Vec::new();
+    notes.extend(python::trouble());
+    notes.extend(native::trouble());
+    notes
+}
+
+/// Called where a stack is seen for the first time: rare enough for all that
+/// must be looked at now and then.
+pub fn on_new_site(guard: &Guard, interpreter: Option<usize>) {
+    if UNBORN.load(Relaxed) && UNBORN.swap(false, SeqCst) {
+        be_born();
+    }
+    if let Some(interpreter) = interpreter {
+        let main = MAIN_INTERPRETER.load(Relaxed);
+        if main == 0 {
+            MAIN_INTERPRETER.store(python::main_interpreter(), Relaxed);
+        } else if main != interpreter {
+            sites::SEVERAL_LOCKS.store(true, SeqCst);
+        }
+    }
+    python::hooks::look_after(guard);
+}
+
+/// Called every few thousand allocations under the interpreter lock.
+#[cold]
+#[inline(never)]
+pub fn tick(guard: &Guard) {
+    epoch::advance(since_epoch_ms());
+    if walk::finalizing() == 0 {
+        collector::ensure(guard, since_start_ns());
+    }
+}
+
+/// Counts a thread in, and asks to hear of its end.
+#[inline]
+pub fn know_thread(thread: &Thread) {
+    if thread.known.get() == 0 {
+        thread.known.set(1);
+        peak::THREADS.fetch_add(1, Relaxed);
+        let key = THREAD_KEY.load(Relaxed);
+        if key != u32::MAX {
+            // SAFETY: the key was created; a value that is not null makes the destructor run.
+            unsafe { libc::pthread_setspecific(key, core::ptr::from_ref(thread).cast()) };
+        }
+    }
+}
+
+extern "C" fn thread_ended(_: *mut c_void) {
+    let guard = Guard::enter();
+    let thread = thread();
+    peak::leave(thread);
+    if let Some(guard) = &guard {
+        native::release(guard);
+    }
+    // What other destructors allocate after this must not begin a new cache.
+    thread.no_paths.set(1);
+}
+
+/// In a program that has no interpreter yet: the first allocation that an
+/// interpreter loaded by `dlopen` makes itself is the sign that it runs.
+#[inline(always)]
+pub fn watch_for_interpreter(anchor: Anchor) {
+    if PHASE.load(Relaxed) == WATCHING && OPENED.load(Relaxed) {
+        look_for_interpreter(anchor);
+    }
+}
+
+#[cold]
+fn look_for_interpreter(anchor: Anchor) {
+    let Some(guard) = Guard::enter() else { return };
+    let Some(handle) = native::library_of(anchor.caller()) else { return };
+    if real::symbol(handle, c"PyMem_SetAllocator") == 0 {
+        return;
+    }
+    if PHASE.compare_exchange(WATCHING, PASSIVE, SeqCst, SeqCst).is_ok() {
+        begin(&guard, Some(handle));
+    }
+}
+
+/// Whether the interpreter's teardown has begun; the first to see it takes stock.
+#[inline(always)]
+pub fn check_final(guard: &Guard) {
+    if walk::finalizing() != 0 && !FINAL_TAKEN.load(Relaxed) {
+        take_final(guard);
+    }
+}
+
+/// The last moment that matters: the interpreter frees nearly everything after it.
+#[cold]
+#[inline(never)]
+fn take_final(_: &Guard) {
+    if FINAL_TAKEN.swap(true, SeqCst) || sys::pid() != PID.load(Relaxed) {
+        return;
+    }
+    for site in 0..store::site_count() {
+        let (blocks, bytes) = store::live(site);
+        let last = &store::moments(site).last;
+        last.bytes.store(bytes, Relaxed);
+        last.blocks.store(blocks, Relaxed);
+    }
+    store::header().final_ns.store(since_start_ns().max(1), SeqCst);
+    gauges::take();
+    collector::round(true);
+    census::take(BlobKind::FinalCensus);
+}
+
+extern "C" fn exited(status: c_int, _: *mut c_void) {
+    EXIT_STATUS.store(status, Relaxed);
+}
+
+#[cfg_attr(test, allow(dead_code))]
+extern "C" fn finish() {
+    end(EndKind::Exit, EXIT_STATUS.load(Relaxed));
+}
+
+/// The process ends, or becomes another program. `true` if that was noted.
+pub fn end(kind: EndKind, status: i32) -> bool {
+    // Between `vfork` and `exec` the memory is the parent's, and so is the dump.
+    if !recording() || sys::pid() != PID.load(Relaxed) {
+        return false;
+    }
+    let guard = Guard::enter();
+    if UNBORN.load(Relaxed) {
+        // Nothing was recorded in this child.
+        return false;
+    }
+    if kind == EndKind::Exec && thrown_away() {
+        stop();
+        return false;
+    }
+    if store::header().final_ns.load(Relaxed) == 0 {
+        gauges::take();
+        census::take(BlobKind::Census);
+    }
+    collector::round(true);
+    let header = store::header();
+    header.end_status.store(status, Relaxed);
+    header.end_ns.store(since_start_ns(), Relaxed);
+    header.end_kind.store(kind as u32, SeqCst);
+    PHASE.store(PASSIVE, SeqCst);
+    STORE.lock().seal();
+    drop(guard);
+    true
+}
+
+/// A child that was forked only to become another program leaves nothing worth keeping.
+fn thrown_away() -> bool {
+    const SHORT_NS: u64 = 1_000_000_000;
+    if epoch::FORKED_AT.load(Relaxed) == 0 || since_start_ns() > SHORT_NS {
+        return false;
+    }
+    STORE.lock().remove();
+    true
+}
+
+/// `exec` failed: the process goes on as it was.
+pub fn not_ended() {
+    let guard = Guard::enter();
+    STORE.lock().unseal();
+    store::header().end_kind.store(EndKind::None as u32, SeqCst);
+    PHASE.store(RECORDING, SeqCst);
+    drop(guard);
+}
+
+/// Program files are about to change, or have just done so.
+pub fn modules_change() {
+    if !recording() || sys::pid() != PID.load(Relaxed) || UNBORN.load(Relaxed) {
+        return;
+    }
+    let Some(_guard) = Guard::enter() else { return };
+    let Some(look) = modules::look() else {
+        // The sites so far belong to the files as they are.
+        if let (Some(mut sites), Some(mut store)) = (SITES.try_lock(), STORE.try_lock()) {
+            sites.write_out(&mut store);
+        }
+        return;
+    };
+    // Never wait here: the loader's lock may be held further out on this very thread, and the
+    // collector may wait for it.
+    if let Some(mut rounds) = ROUNDS.try_lock() {
+        rounds.modules.note(look, since_start_ns());
+    } else {
+        modules::forget();
+    }
+}
+
+extern "C" fn before_fork_handler() {
+    before_fork();
+}
+
+extern "C" fn after_fork_in_parent_handler() {
+    after_fork_in_parent();
+}
+
+extern "C" fn after_fork_in_child_handler() {
+    after_fork_in_child();
+}
+
+/// Whether this thread took the locks for a fork that is under way.
+static FORKING: AtomicBool = AtomicBool::new(false);
+
+/// Brings every lock of the shim to rest, so that a child finds them whole.
+pub fn before_fork() {
+    if !recording() {
+        return;
+    }
+    let _guard = Guard::enter();
+    collector::stop();
+    ROUNDS.hold();
+    SITES.hold();
+    STORE.hold();
+    mappings::hold();
+    native::lock_for_fork();
+    modules::hold();
+    log::hold();
+    SETTINGS.hold();
+    heap::HEAP.hold();
+    FORKING.store(true, SeqCst);
+}
+
+fn release_locks() {
+    heap::HEAP.release();
+    SETTINGS.release();
+    log::release();
+    modules::release();
+    native::unlock_after_fork();
+    mappings::release();
+    STORE.release();
+    SITES.release();
+    ROUNDS.release();
+}
+
+/// The parent goes on as before; the collector comes back later.
+pub fn after_fork_in_parent() {
+    if FORKING.swap(false, SeqCst) {
+        release_locks();
+    }
+}
+
+/// The child lets go of all that is its parent's.
+pub fn after_fork_in_child() {
+    if !FORKING.swap(false, SeqCst) {
+        return;
+    }
+    release_locks();
+    let guard = Guard::enter();
+    PID.store(sys::pid(), Relaxed);
+    START_NS.store(sys::monotonic_ns(), Relaxed);
+    FINAL_TAKEN.store(false, Relaxed);
+    epoch::fork();
+    collector::gone();
+    collector::after_start();
+    STORE.lock().forget();
+    collector::discard();
+    modules::forget();
+    mappings::forget();
+    SITES.lock().reset();
+    peak::reset(thread());
+    // Its dump comes with the first allocation: a child that only execs needs none.
+    UNBORN.store(true, SeqCst);
+    drop(guard);
+}
+
+/// The child's first allocation: from here on it has a dump of its own.
+fn be_born() {
+    if !create_dump(true) {
+        return stop();
+    }
+    write_process(python::found());
+    collector::round(false);
+}

@@ -1,0 +1,363 @@
+//! The live table: from a block's address to its site, size and age.
+//!
+//! A radix table without locks. The address belongs to whoever holds the block:
+//! its slot is written after the real allocation returned and cleared before
+//! the real free, so no two threads ever write the same slot at the same time,
+//! and whatever the program does to hand a block to another thread orders the
+//! slot too. Nothing is added to the program's blocks.
+//!
+//! One leaf serves [`LEAF_SPAN`] bytes of addresses with three arrays, by the
+//! size of the block. Blocks of at least `n` bytes start at least `n` bytes
+//! apart, so one slot for each aligned window of `n` bytes is enough, and large
+//! blocks do not cost a sixteenth of themselves:
+//!
+//! | class | sizes      | window | slot     |
+//! |-------|------------|--------|----------|
+//! | small | 0..128     | 16     | 8 bytes  |
+//! | mid   | 128..4096  | 128    | 8 bytes  |
+//! | large | 4096..     | 4096   | 16 bytes |
+
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::Release};
+
+use crate::sys;
+
+/// Addresses that one leaf serves.
+const LEAF_SPAN: usize = 1 << LEAF_BITS;
+const LEAF_BITS: u32 = 25;
+const ADDRESS_BITS: u32 = 47;
+const LEAVES: usize = 1 << (ADDRESS_BITS - LEAF_BITS);
+
+const SMALL_SLOTS: usize = LEAF_SPAN / 16;
+const MID_SLOTS: usize = LEAF_SPAN / 128;
+const LARGE_SLOTS: usize = LEAF_SPAN / 4096;
+
+const MID_SIZE: usize = 128;
+const LARGE_SIZE: usize = 4096;
+
+/// Site ids have this many bits.
+pub const SITE_BITS: u32 = 20;
+
+#[repr(C)]
+struct Leaf {
+    small: [AtomicU64; SMALL_SLOTS],
+    mid: [AtomicU64; MID_SLOTS],
+    large: [[AtomicU64; 2]; LARGE_SLOTS],
+}
+
+// A slot: bits 0..20 site, 20..36 epoch, 36 watched, 37 only watched, 63 present.
+// Between: small 40..47 size; mid 40..52 size and 52..55 which sixteenth of the
+// window; large 40..48 which 16 bytes of the window, and the size in the second word.
+const EPOCH_AT: u32 = 20;
+const WATCHED: u64 = 1 << 36;
+const ONLY_WATCHED: u64 = 1 << 37;
+const SIZE_AT: u32 = 40;
+const MID_OFFSET_AT: u32 = 52;
+const LARGE_OFFSET_AT: u32 = 40;
+const PRESENT: u64 = 1 << 63;
+
+/// What the table knows of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Its site.
+    pub site: u32,
+    /// Its size in bytes, as asked for.
+    pub size: usize,
+    /// When it was allocated ([`crate::epoch`]).
+    pub epoch: u16,
+    /// Somebody wants to know when it is freed.
+    pub watched: bool,
+    /// It is here for that alone, and counted nowhere.
+    pub only_watched: bool,
+}
+
+static ROOT: AtomicPtr<AtomicPtr<Leaf>> = AtomicPtr::new(core::ptr::null_mut());
+/// Leaves made so far.
+pub static LEAF_COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Sets the table up; `false` if there is no address space for it.
+pub fn prepare() -> bool {
+    match sys::reserve(LEAVES * size_of::<AtomicPtr<Leaf>>()) {
+        Ok(root) => {
+            ROOT.store(root.cast(), Release);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+#[inline(always)]
+fn entry(address: usize) -> Option<&'static AtomicPtr<Leaf>> {
+    let root = ROOT.load(Relaxed);
+    let index = address >> LEAF_BITS;
+    if root.is_null() || index >= LEAVES {
+        return None;
+    }
+    // SAFETY: the root has LEAVES entries, is never unmapped, and zero is a null pointer.
+    Some(unsafe { &*root.add(index) })
+}
+
+#[inline(always)]
+fn leaf(address: usize) -> Option<&'static Leaf> {
+    let leaf = entry(address)?.load(Relaxed);
+    if leaf.is_null() {
+        return None;
+    }
+    // SAFETY: a leaf is a mapping of `size_of::<Leaf>()` zeroed bytes that is never unmapped. It
+    // was mapped before its pointer was stored, and page tables need no fence.
+    Some(unsafe { &*leaf })
+}
+
+#[cold]
+fn new_leaf(address: usize) -> Option<&'static Leaf> {
+    let entry = entry(address)?;
+    let fresh: *mut Leaf = sys::reserve(size_of::<Leaf>()).ok()?.cast();
+    match entry.compare_exchange(core::ptr::null_mut(), fresh, Release, Relaxed) {
+        Ok(_) => {
+            LEAF_COUNT.fetch_add(1, Relaxed);
+        }
+        // SAFETY: another thread was first; nobody has seen this mapping.
+        Err(_) => unsafe { sys::unmap(fresh.cast(), size_of::<Leaf>()) },
+    }
+    leaf(address)
+}
+
+#[inline(always)]
+fn small(leaf: &Leaf, address: usize) -> &AtomicU64 {
+    // The mask keeps the index in range, so the check folds away.
+    &leaf.small[(address >> 4) & (SMALL_SLOTS - 1)]
+}
+
+#[inline(always)]
+fn mid(leaf: &Leaf, address: usize) -> &AtomicU64 {
+    &leaf.mid[(address >> 7) & (MID_SLOTS - 1)]
+}
+
+#[inline(always)]
+fn large(leaf: &Leaf, address: usize) -> &[AtomicU64; 2] {
+    &leaf.large[(address >> 12) & (LARGE_SLOTS - 1)]
+}
+
+#[inline(always)]
+fn mid_offset(address: usize) -> u64 {
+    (address as u64 >> 4) & 7
+}
+
+#[inline(always)]
+fn large_offset(address: usize) -> u64 {
+    (address as u64 >> 4) & 0xff
+}
+
+fn unpack(slot: u64, size: usize) -> Block {
+    Block {
+        site: slot as u32 & ((1 << SITE_BITS) - 1),
+        size,
+        epoch: (slot >> EPOCH_AT) as u16,
+        watched: slot & WATCHED != 0,
+        only_watched: slot & ONLY_WATCHED != 0,
+    }
+}
+
+/// Why a block found no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoPlace;
+
+/// Enters a block that was just allocated. Returns a block that the table still
+/// held there: its free was not seen.
+#[inline(always)]
+pub fn insert(
+    address: usize,
+    size: usize,
+    site: u32,
+    epoch: u16,
+) -> Result<Option<Block>, NoPlace> {
+    if address & 15 != 0 {
+        return Err(NoPlace);
+    }
+    let leaf = match leaf(address) {
+        Some(leaf) => leaf,
+        None => new_leaf(address).ok_or(NoPlace)?,
+    };
+    let mut slot = PRESENT | u64::from(site) | u64::from(epoch) << EPOCH_AT;
+    let place = small(leaf, address);
+    if size < MID_SIZE {
+        slot |= (size as u64) << SIZE_AT;
+        let old = place.load(Relaxed);
+        place.store(slot, Relaxed);
+        return Ok((old != 0).then(|| unpack(old, (old >> SIZE_AT) as usize & (MID_SIZE - 1))));
+    }
+    let mut stale = None;
+    if place.load(Relaxed) != 0 {
+        stale = remove(address);
+    }
+    if size < LARGE_SIZE {
+        slot |= (size as u64) << SIZE_AT | mid_offset(address) << MID_OFFSET_AT;
+        mid(leaf, address).store(slot, Relaxed);
+    } else {
+        let place = large(leaf, address);
+        place[1].store(size as u64, Relaxed);
+        place[0].store(slot | large_offset(address) << LARGE_OFFSET_AT, Relaxed);
+    }
+    Ok(stale)
+}
+
+/// Takes a block out that is about to be freed; `None` if it is not known.
+#[inline(always)]
+pub fn remove(address: usize) -> Option<Block> {
+    if address & 15 != 0 {
+        return None;
+    }
+    let leaf = leaf(address)?;
+    let place = small(leaf, address);
+    let slot = place.load(Relaxed);
+    if slot != 0 {
+        place.store(0, Relaxed);
+        return Some(unpack(slot, (slot >> SIZE_AT) as usize & (MID_SIZE - 1)));
+    }
+    let place = mid(leaf, address);
+    let slot = place.load(Relaxed);
+    if slot != 0 && (slot >> MID_OFFSET_AT) & 7 == mid_offset(address) {
+        place.store(0, Relaxed);
+        return Some(unpack(slot, (slot >> SIZE_AT) as usize & (LARGE_SIZE - 1)));
+    }
+    let place = large(leaf, address);
+    let slot = place[0].load(Relaxed);
+    if slot != 0 && (slot >> LARGE_OFFSET_AT) & 0xff == large_offset(address) {
+        let size = place[1].load(Relaxed) as usize;
+        place[0].store(0, Relaxed);
+        return Some(unpack(slot, size));
+    }
+    None
+}
+
+/// Marks the block at `address`, so that its free is noticed even if it is not
+/// known otherwise. `false` if that is not possible.
+pub fn watch(address: usize) -> bool {
+    if address & 15 != 0 {
+        return false;
+    }
+    let Some(leaf) = leaf(address).or_else(|| new_leaf(address)) else { return false };
+    let place = small(leaf, address);
+    let slot = place.load(Relaxed);
+    if slot != 0 {
+        place.store(slot | WATCHED, Relaxed);
+        return true;
+    }
+    let mid = mid(leaf, address);
+    let slot = mid.load(Relaxed);
+    if slot != 0 && (slot >> MID_OFFSET_AT) & 7 == mid_offset(address) {
+        mid.store(slot | WATCHED, Relaxed);
+        return true;
+    }
+    let large = &large(leaf, address)[0];
+    let slot = large.load(Relaxed);
+    if slot != 0 && (slot >> LARGE_OFFSET_AT) & 0xff == large_offset(address) {
+        large.store(slot | WATCHED, Relaxed);
+        return true;
+    }
+    place.store(PRESENT | WATCHED | ONLY_WATCHED, Relaxed);
+    true
+}
+
+/// Visits every block that is counted. Blocks that come and go meanwhile may or
+/// may not be seen.
+pub fn visit(mut seen: impl FnMut(Block)) {
+    let root = ROOT.load(Relaxed);
+    if root.is_null() {
+        return;
+    }
+    let mut pages = vec![0u8; LEAVES * 8 / 4096];
+    let root_bytes: *const u8 = root.cast();
+    if !sys::resident(root_bytes, &mut pages) {
+        return;
+    }
+    let touched: Vec<usize> =
+        pages.iter().enumerate().filter(|(_, page)| **page & 1 != 0).map(|(at, _)| at).collect();
+    for page in touched {
+        for index in page * 512..(page + 1) * 512 {
+            if let Some(leaf) = leaf(index << LEAF_BITS) {
+                visit_leaf(leaf, &mut seen);
+            }
+        }
+    }
+}
+
+/// Only pages that were touched hold anything; reading the others would only make page tables.
+fn visit_leaf(leaf: &'static Leaf, seen: &mut impl FnMut(Block)) {
+    let mut pages = vec![0u8; size_of::<Leaf>() / 4096];
+    if !sys::resident((leaf as *const Leaf).cast(), &mut pages) {
+        return;
+    }
+    let (small_pages, rest) = pages.split_at(size_of_val(&leaf.small) / 4096);
+    let (mid_pages, large_pages) = rest.split_at(size_of_val(&leaf.mid) / 4096);
+    for (slots, _) in leaf.small.chunks(512).zip(small_pages).filter(|(_, page)| **page & 1 != 0) {
+        for slot in slots.iter().map(|slot| slot.load(Relaxed)) {
+            if slot & PRESENT != 0 && slot & ONLY_WATCHED == 0 {
+                seen(unpack(slot, (slot >> SIZE_AT) as usize & (MID_SIZE - 1)));
+            }
+        }
+    }
+    for (slots, _) in leaf.mid.chunks(512).zip(mid_pages).filter(|(_, page)| **page & 1 != 0) {
+        for slot in slots.iter().map(|slot| slot.load(Relaxed)).filter(|slot| slot & PRESENT != 0) {
+            seen(unpack(slot, (slot >> SIZE_AT) as usize & (LARGE_SIZE - 1)));
+        }
+    }
+    for (slots, _) in leaf.large.chunks(256).zip(large_pages).filter(|(_, page)| **page & 1 != 0) {
+        for [slot, size] in slots {
+            let slot = slot.load(Relaxed);
+            if slot & PRESENT != 0 {
+                seen(unpack(slot, size.load(Relaxed) as usize));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One test, because the table is one for the process.
+    #[test]
+    fn blocks_of_every_size_come_back() {
+        assert!(prepare());
+        let base = 0x5555_0000_0000usize;
+        let sizes = [0, 1, 127, 128, 2000, 4095, 4096, 1 << 20, 3 << 30];
+        for (index, &size) in sizes.iter().enumerate() {
+            let address = base + (index << 33) + 16 * index;
+            assert_eq!(insert(address, size, index as u32, 7), Ok(None));
+            // A neighbour that is not there must not be taken for it.
+            assert_eq!(remove(address + 16), None);
+            let mut found = Vec::new();
+            visit(|block| found.push(block));
+            assert_eq!(found.len(), 1);
+            let block = remove(address).unwrap();
+            assert_eq!((block.site, block.size, block.epoch), (index as u32, size, 7));
+            assert_eq!(block, found[0]);
+            assert_eq!(remove(address), None);
+        }
+
+        // Packed blocks of one class do not share slots.
+        for size in [16usize, 128, 144, 4096, 4112] {
+            for n in 0..1000 {
+                assert_eq!(insert(base + n * size, size, n as u32, 0), Ok(None));
+            }
+            for n in 0..1000 {
+                assert_eq!(remove(base + n * size).map(|block| block.site), Some(n as u32));
+            }
+        }
+
+        // A block whose free was missed is handed back when its address comes again.
+        assert_eq!(insert(base, 64, 1, 0), Ok(None));
+        assert_eq!(insert(base, 5000, 2, 0).unwrap().unwrap().site, 1);
+        assert_eq!(remove(base).unwrap().size, 5000);
+
+        // Watching works on known and on unknown blocks.
+        assert!(watch(base));
+        assert!(remove(base).unwrap().only_watched);
+        assert_eq!(insert(base, 200, 3, 0), Ok(None));
+        assert!(watch(base));
+        let block = remove(base).unwrap();
+        assert!(block.watched && !block.only_watched);
+
+        assert_eq!(insert(base + 8, 64, 1, 0), Err(NoPlace));
+    }
+}

@@ -1,0 +1,118 @@
+//! The peak of live memory, with what every site held then.
+//!
+//! A running total that each thread added to at once would be a cache line that
+//! all threads fight for. So a thread keeps what it added and took to itself
+//! until that is 1/512 of the total (shared among the threads), and the total
+//! is known within that. When it starts to fall from a new maximum, before the
+//! free that makes it fall is counted, all sites are noted: growth alone never
+//! pays, and what is noted lies within 1 % of the true peak.
+
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::Release};
+
+use crate::guard::Thread;
+use crate::spin::SpinLock;
+use crate::{life, store};
+
+/// Live bytes of all sites, within the threads' pending ones.
+static TOTAL: AtomicI64 = AtomicI64::new(0);
+/// Highest total seen.
+static HIGHEST: AtomicI64 = AtomicI64::new(0);
+/// Whether the highest total is to be noted when it falls.
+static ARMED: AtomicBool = AtomicBool::new(false);
+/// The total that was noted last.
+static NOTED: AtomicI64 = AtomicI64::new(0);
+/// Bytes that a thread may keep to itself.
+static SHARE: AtomicU64 = AtomicU64::new(SMALLEST_SHARE);
+/// Threads that record.
+pub static THREADS: AtomicU32 = AtomicU32::new(0);
+
+static NOTING: SpinLock<()> = SpinLock::new(());
+
+const SMALLEST_SHARE: u64 = 1024;
+
+/// Counts `size` bytes more.
+#[inline(always)]
+pub fn grow(thread: &Thread, size: usize) {
+    let pending = thread.pending.get().wrapping_add(size as i64);
+    thread.pending.set(pending);
+    if pending.unsigned_abs() > SHARE.load(Relaxed) {
+        hand_over(thread, 0);
+    }
+}
+
+/// Counts `size` bytes less; called before the block leaves its site's counters.
+#[inline(always)]
+pub fn shrink(thread: &Thread, size: usize) {
+    let pending = thread.pending.get().wrapping_sub(size as i64);
+    if pending.unsigned_abs() > SHARE.load(Relaxed) {
+        hand_over(thread, size as i64);
+    } else {
+        thread.pending.set(pending);
+    }
+}
+
+/// Adds what the thread kept to the total, of which `leaving` bytes are about to go.
+#[cold]
+#[inline(never)]
+fn hand_over(thread: &Thread, leaving: i64) {
+    life::know_thread(thread);
+    let pending = thread.pending.replace(0);
+    let total = TOTAL.fetch_add(pending, Relaxed) + pending;
+    let highest = HIGHEST.fetch_max(total, Relaxed).max(total);
+    if total >= highest {
+        store::header().peak_seen.fetch_max(total.max(0) as u64, Relaxed);
+        let threads = u64::from(THREADS.load(Relaxed).max(1));
+        SHARE.store((total.max(0) as u64 / 512 / threads).max(SMALLEST_SHARE), Relaxed);
+        if total - NOTED.load(Relaxed) > total / 512 {
+            ARMED.store(true, Relaxed);
+        }
+    }
+    let left = total - leaving;
+    if ARMED.load(Relaxed) && left < highest - highest / 256 {
+        note(total);
+    }
+    if leaving != 0 {
+        TOTAL.fetch_sub(leaving, Relaxed);
+    }
+}
+
+/// A thread ends: what it kept goes to the total.
+pub fn leave(thread: &Thread) {
+    TOTAL.fetch_add(thread.pending.replace(0), Relaxed);
+    THREADS.fetch_sub(1, Relaxed);
+}
+
+/// Notes the live memory of every site in the bank that is not read.
+#[cold]
+fn note(total: i64) {
+    let Some(_alone) = NOTING.try_lock() else { return };
+    if !ARMED.swap(false, Relaxed) {
+        return;
+    }
+    NOTED.store(total, Relaxed);
+    let header = store::header();
+    let bank = if header.peak_bank.load(Relaxed) == 1 { 1 } else { 0 };
+    let mut sum = 0;
+    for site in 0..store::site_count() {
+        let (blocks, bytes) = store::live(site);
+        let peak = &store::moments(site).peak[bank];
+        peak.bytes.store(bytes, Relaxed);
+        peak.blocks.store(blocks, Relaxed);
+        sum += bytes;
+    }
+    header.peak_bytes[bank].store(sum, Relaxed);
+    header.peak_ns[bank].store(life::since_start_ns(), Relaxed);
+    header.peak_bank.store(bank as u32 + 1, Release);
+}
+
+/// In a forked child, whose counters start from nothing.
+pub fn reset(thread: &Thread) {
+    TOTAL.store(0, Relaxed);
+    HIGHEST.store(0, Relaxed);
+    NOTED.store(0, Relaxed);
+    ARMED.store(false, Relaxed);
+    SHARE.store(SMALLEST_SHARE, Relaxed);
+    THREADS.store(1, Relaxed);
+    thread.pending.set(0);
+    NOTING.release();
+}

@@ -1,0 +1,338 @@
+//! Hooks before Python's own allocators, set with `PyMem_SetAllocator`.
+//!
+//! They are set before the interpreter starts. `PYTHONMALLOC` and development
+//! mode then replace them, so they are set once more when it has started.
+//! Others may stand above or below (tracemalloc, the debug hooks): a layer only
+//! knows what it found below itself, and the outermost one records.
+
+use core::arch::naked_asm;
+use core::ffi::{CStr, c_int, c_void};
+use core::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst,
+};
+
+use pyshim_dump::record::Origin;
+
+use crate::collector::gauges::ARENAS;
+use crate::guard::Guard;
+use crate::life;
+use crate::native::Anchor;
+use crate::real::symbol;
+use crate::record::{self, Lock};
+
+/// `PyMemAllocatorEx` (`cpython/pymem.h`), the same from 3.5 on.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Allocator {
+    context: *mut c_void,
+    malloc: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
+    calloc: unsafe extern "C" fn(*mut c_void, usize, usize) -> *mut c_void,
+    realloc: unsafe extern "C" fn(*mut c_void, *mut c_void, usize) -> *mut c_void,
+    free: unsafe extern "C" fn(*mut c_void, *mut c_void),
+}
+
+/// `PyObjectArenaAllocator` (`cpython/objimpl.h`).
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct ArenaAllocator {
+    context: *mut c_void,
+    alloc: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
+    free: unsafe extern "C" fn(*mut c_void, *mut c_void, usize),
+}
+
+/// `PyMemAllocatorDomain`.
+const RAW: c_int = 0;
+const MEM: c_int = 1;
+const OBJECT: c_int = 2;
+
+/// Sizes that pymalloc serves itself (`SMALL_REQUEST_THRESHOLD`).
+const PYMALLOC_LARGEST: usize = 512;
+
+static GET: AtomicUsize = AtomicUsize::new(0);
+static SET: AtomicUsize = AtomicUsize::new(0);
+static GET_ARENA: AtomicUsize = AtomicUsize::new(0);
+static SET_ARENA: AtomicUsize = AtomicUsize::new(0);
+static IS_INITIALIZED: AtomicUsize = AtomicUsize::new(0);
+
+type Get = unsafe extern "C" fn(c_int, *mut Allocator);
+type GetArena = unsafe extern "C" fn(*mut ArenaAllocator);
+
+/// Finds what [`install`] needs.
+pub fn find(handle: *mut c_void) {
+    let names: [(&AtomicUsize, &CStr); 5] = [
+        (&GET, c"PyMem_GetAllocator"),
+        (&SET, c"PyMem_SetAllocator"),
+        (&GET_ARENA, c"PyObject_GetArenaAllocator"),
+        (&SET_ARENA, c"PyObject_SetArenaAllocator"),
+        (&IS_INITIALIZED, c"Py_IsInitialized"),
+    ];
+    for (slot, name) in names {
+        slot.store(symbol(handle, name), Relaxed);
+    }
+}
+
+/// Layers are never freed: another allocator may have kept a copy of one.
+static LAYERS: AtomicU32 = AtomicU32::new(0);
+const MOST_LAYERS: u32 = 8;
+
+/// Puts our layer on top of each domain.
+pub fn install() {
+    let (get, set) = (GET.load(Relaxed), SET.load(Relaxed));
+    if get == 0 || set == 0 || LAYERS.fetch_add(1, SeqCst) >= MOST_LAYERS {
+        return;
+    }
+    // SAFETY: the functions of these names and types.
+    let (get, set): (Get, Get) = unsafe { (core::mem::transmute(get), core::mem::transmute(set)) };
+    for domain in [RAW, MEM, OBJECT] {
+        let mut below = core::mem::MaybeUninit::<Allocator>::uninit();
+        // SAFETY: a known domain is always filled in.
+        let below = unsafe {
+            get(domain, below.as_mut_ptr());
+            below.assume_init()
+        };
+        // Whole before anybody can see it, and for good.
+        let context: *mut Allocator = Box::into_raw(Box::new(below));
+        let mut ours = if domain == RAW {
+            Allocator {
+                context: context.cast(),
+                malloc: raw_malloc,
+                calloc: raw_calloc,
+                realloc: raw_realloc,
+                free: raw_free,
+            }
+        } else {
+            Allocator {
+                context: context.cast(),
+                malloc: object_malloc,
+                calloc: object_calloc,
+                realloc: object_realloc,
+                free: object_free,
+            }
+        };
+        // SAFETY: the interpreter copies the five words.
+        unsafe { set(domain, &mut ours) };
+    }
+    INSTALLED.store(true, SeqCst);
+    install_arenas();
+}
+
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+static SETTLED: AtomicBool = AtomicBool::new(false);
+
+/// Once the interpreter is up: sets the hooks again if something replaced them.
+pub fn look_after(_: &Guard) {
+    if SETTLED.load(Relaxed) || !INSTALLED.load(Relaxed) {
+        return;
+    }
+    let (up, get) = (IS_INITIALIZED.load(Relaxed), GET.load(Relaxed));
+    if up == 0 || get == 0 {
+        return;
+    }
+    // SAFETY: the functions of these names and types; both only read static variables.
+    let (up, get): (unsafe extern "C" fn() -> c_int, Get) =
+        unsafe { (core::mem::transmute(up), core::mem::transmute(get)) };
+    // SAFETY: as above; a known domain is always filled in.
+    let top = unsafe {
+        if up() == 0 {
+            return;
+        }
+        let mut top = core::mem::MaybeUninit::<Allocator>::uninit();
+        get(OBJECT, top.as_mut_ptr());
+        top.assume_init()
+    };
+    if SETTLED.swap(true, SeqCst) {
+        return;
+    }
+    if top.malloc as usize != object_malloc as *const () as usize {
+        install();
+    }
+}
+
+/// Exports nothing: a function that hands on its stack pointer and jumps.
+macro_rules! entry {
+    ($name:ident($($arg:ident: $kind:ty),*), $register:literal, $behind:ident) => {
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name($($arg: $kind),*) -> *mut c_void {
+            naked_asm!(
+                concat!("mov ", $register, ", rsp"),
+                "jmp {behind}",
+                behind = sym $behind,
+            )
+        }
+    };
+}
+
+entry!(raw_malloc(context: *mut c_void, size: usize), "rdx", raw_malloc_at);
+entry!(raw_calloc(context: *mut c_void, count: usize, size: usize), "rcx", raw_calloc_at);
+entry!(raw_realloc(context: *mut c_void, block: *mut c_void, size: usize), "rcx", raw_realloc_at);
+entry!(object_malloc(context: *mut c_void, size: usize), "rdx", object_malloc_at);
+entry!(object_calloc(context: *mut c_void, count: usize, size: usize), "rcx", object_calloc_at);
+entry!(object_realloc(context: *mut c_void, block: *mut c_void, size: usize), "rcx", object_realloc_at);
+
+#[inline(always)]
+fn origin(lock: Lock, size: usize) -> Origin {
+    match lock {
+        Lock::Unknown => Origin::Raw,
+        Lock::Held if size <= PYMALLOC_LARGEST => Origin::PythonSmall,
+        Lock::Held => Origin::PythonLarge,
+    }
+}
+
+#[inline(always)]
+fn allocate(size: usize, sp: usize, lock: Lock, real: impl FnOnce() -> *mut c_void) -> *mut c_void {
+    if !life::recording() {
+        return real();
+    }
+    let Some(guard) = Guard::enter() else { return real() };
+    if lock == Lock::Held {
+        life::check_final(&guard);
+    }
+    let block = real();
+    if !block.is_null() {
+        record::allocated(&guard, block as usize, size, origin(lock, size), Anchor { sp }, lock);
+    }
+    block
+}
+
+#[inline(always)]
+fn reallocate(
+    block: *mut c_void,
+    size: usize,
+    sp: usize,
+    lock: Lock,
+    real: impl FnOnce() -> *mut c_void,
+) -> *mut c_void {
+    if !life::recording() {
+        return real();
+    }
+    let guard = Guard::enter();
+    if let (Some(guard), Lock::Held) = (&guard, lock) {
+        life::check_final(guard);
+    }
+    // Before the real call: the old address may be another thread's as soon as that returns.
+    let known = if block.is_null() { None } else { record::freed(block as usize, lock) };
+    let moved = real();
+    if !moved.is_null() {
+        if let Some(guard) = &guard {
+            record::allocated(guard, moved as usize, size, origin(lock, size), Anchor { sp }, lock);
+        }
+    } else if let Some(known) = known {
+        record::not_freed(block as usize, &known);
+    }
+    moved
+}
+
+/// The four functions of a domain; `$lock` says whether its callers hold the interpreter lock.
+macro_rules! domain {
+    ($lock:expr, $malloc:ident, $calloc:ident, $realloc:ident, $free:ident) => {
+        unsafe extern "C" fn $malloc(context: *mut c_void, size: usize, sp: usize) -> *mut c_void {
+            // SAFETY: the context is the layer below, which `install` leaked.
+            let below = unsafe { &*context.cast::<Allocator>() };
+            // SAFETY: the program's own call, handed down.
+            allocate(size, sp, $lock, || unsafe { (below.malloc)(below.context, size) })
+        }
+
+        unsafe extern "C" fn $calloc(
+            context: *mut c_void,
+            count: usize,
+            size: usize,
+            sp: usize,
+        ) -> *mut c_void {
+            // SAFETY: as above.
+            let below = unsafe { &*context.cast::<Allocator>() };
+            // SAFETY: as above.
+            allocate(count.wrapping_mul(size), sp, $lock, || unsafe {
+                (below.calloc)(below.context, count, size)
+            })
+        }
+
+        unsafe extern "C" fn $realloc(
+            context: *mut c_void,
+            block: *mut c_void,
+            size: usize,
+            sp: usize,
+        ) -> *mut c_void {
+            // SAFETY: as above.
+            let below = unsafe { &*context.cast::<Allocator>() };
+            // SAFETY: as above.
+            reallocate(block, size, sp, $lock, || unsafe {
+                (below.realloc)(below.context, block, size)
+            })
+        }
+
+        unsafe extern "C" fn $free(context: *mut c_void, block: *mut c_void) {
+            // SAFETY: as above.
+            let below = unsafe { &*context.cast::<Allocator>() };
+            if !block.is_null() && life::recording() {
+                before_free($lock);
+                record::freed(block as usize, $lock);
+            }
+            // SAFETY: as above.
+            unsafe { (below.free)(below.context, block) }
+        }
+    };
+}
+
+domain!(Lock::Unknown, raw_malloc_at, raw_calloc_at, raw_realloc_at, raw_free);
+domain!(Lock::Held, object_malloc_at, object_calloc_at, object_realloc_at, object_free);
+
+/// The teardown's first free must not be counted before stock was taken.
+#[inline(always)]
+fn before_free(lock: Lock) {
+    if lock == Lock::Held && crate::python::walk::finalizing() != 0 {
+        if let Some(guard) = Guard::enter() {
+            life::check_final(&guard);
+        }
+    }
+}
+
+/// The arena allocator below ours.
+static ARENA_BELOW: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts pymalloc's arenas: they back small blocks and are not blocks themselves.
+fn install_arenas() {
+    let (get, set) = (GET_ARENA.load(Relaxed), SET_ARENA.load(Relaxed));
+    if get == 0 || set == 0 || ARENA_BELOW.load(Relaxed) != 0 {
+        return;
+    }
+    // SAFETY: the functions of these names and types.
+    let (get, set): (GetArena, GetArena) =
+        unsafe { (core::mem::transmute(get), core::mem::transmute(set)) };
+    let mut below = core::mem::MaybeUninit::<ArenaAllocator>::uninit();
+    // SAFETY: it is always filled in.
+    let below = unsafe {
+        get(below.as_mut_ptr());
+        below.assume_init()
+    };
+    let context: *mut ArenaAllocator = Box::into_raw(Box::new(below));
+    ARENA_BELOW.store(context as usize, SeqCst);
+    let mut ours =
+        ArenaAllocator { context: context.cast(), alloc: arena_alloc, free: arena_free };
+    // SAFETY: the interpreter copies the three words.
+    unsafe { set(&mut ours) };
+}
+
+unsafe extern "C" fn arena_alloc(context: *mut c_void, size: usize) -> *mut c_void {
+    // SAFETY: the context is the allocator below, which `install_arenas` leaked.
+    let below = unsafe { &*context.cast::<ArenaAllocator>() };
+    // Its mapping is not a block: with the guard, the hook of `mmap` passes it through.
+    let guard = Guard::enter();
+    // SAFETY: the interpreter's own call, handed down.
+    let arena = unsafe { (below.alloc)(below.context, size) };
+    drop(guard);
+    if !arena.is_null() {
+        ARENAS.fetch_add(size as u64, Relaxed);
+    }
+    arena
+}
+
+unsafe extern "C" fn arena_free(context: *mut c_void, arena: *mut c_void, size: usize) {
+    // SAFETY: as above.
+    let below = unsafe { &*context.cast::<ArenaAllocator>() };
+    let guard = Guard::enter();
+    // SAFETY: as above.
+    unsafe { (below.free)(below.context, arena, size) };
+    drop(guard);
+    ARENAS.fetch_sub(size as u64, Relaxed);
+}
+

@@ -1,0 +1,381 @@
+//! Walking the calling thread's own Python frames, in memory.
+//!
+//! Nothing is paid per Python call, no interpreter function runs that could
+//! allocate or count references, and the frames belong to this thread, so they
+//! hold still. The hot walk reads one word or two for each frame and hashes
+//! them; [`collect`] walks again to define a new site.
+
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering::Relaxed, Ordering::Release};
+
+use super::layout::{Entry, FrameRoot, Instr, Layout};
+use crate::guard::Guard;
+use crate::hash::mix;
+use crate::sys;
+
+/// Python frames kept of one stack.
+pub const MAX_PYTHON: usize = 192;
+
+/// The interpreter that is walked; null: none, or its layout is unknown.
+static LAYOUT: AtomicPtr<Layout> = AtomicPtr::new(core::ptr::null_mut());
+/// `PyGILState_GetThisThreadState`.
+static THREAD_STATE: AtomicUsize = AtomicUsize::new(0);
+/// From 3.12: the thread state attached to this thread, right in sub-interpreters too.
+static ATTACHED_STATE: AtomicUsize = AtomicUsize::new(0);
+/// Address of the runtime's `finalizing` field; 0: not known.
+pub static FINALIZING: AtomicUsize = AtomicUsize::new(0);
+/// Address of `PyCode_Type`.
+static CODE_TYPE: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether the layout has shown itself right: 0 not yet, 1 yes, 2 it is wrong.
+static TRUSTED: AtomicU8 = AtomicU8::new(0);
+static FAILED_TRIALS: AtomicU8 = AtomicU8::new(0);
+
+/// What [`set_interpreter`] needs.
+pub struct Interpreter {
+    /// Offsets.
+    pub layout: &'static Layout,
+    /// Address of `PyGILState_GetThisThreadState`.
+    pub thread_state: usize,
+    /// Address of `PyThreadState_GetUnchecked` or its older name, from 3.12; else 0.
+    pub attached_state: usize,
+    /// Address of the runtime's `finalizing` field; 0: unknown.
+    pub finalizing: usize,
+    /// Address of `PyCode_Type`.
+    pub code_type: usize,
+}
+
+/// From now on, frames of this interpreter are walked.
+pub fn set_interpreter(interpreter: &Interpreter) {
+    THREAD_STATE.store(interpreter.thread_state, Relaxed);
+    ATTACHED_STATE.store(interpreter.attached_state, Relaxed);
+    FINALIZING.store(interpreter.finalizing, Relaxed);
+    CODE_TYPE.store(interpreter.code_type, Relaxed);
+    LAYOUT.store(core::ptr::from_ref(interpreter.layout).cast_mut(), Release);
+}
+
+/// Whether frames are walked, or will be once there are some.
+pub fn state() -> State {
+    match (LAYOUT.load(Relaxed).is_null(), TRUSTED.load(Relaxed)) {
+        (true, _) => State::Unknown,
+        (_, 0) => State::Untried,
+        (_, 1) => State::Trusted,
+        _ => State::Wrong,
+    }
+}
+
+/// See [`state`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No interpreter, or one whose layout is not known.
+    Unknown,
+    /// No frame was seen yet.
+    Untried,
+    /// Frames are as the layout says.
+    Trusted,
+    /// They are not: no Python frames.
+    Wrong,
+}
+
+/// The layout of the interpreter that is walked.
+pub fn layout() -> Option<&'static Layout> {
+    // SAFETY: null, or a layout that lives for the whole program.
+    unsafe { LAYOUT.load(Relaxed).as_ref() }
+}
+
+/// A thread's Python stack, found but not yet walked.
+#[derive(Clone, Copy)]
+pub struct Top {
+    layout: &'static Layout,
+    frame: usize,
+    /// The interpreter that the thread runs.
+    pub interpreter: usize,
+}
+
+/// # Safety
+/// `address` must be readable for a `T`.
+#[inline(always)]
+unsafe fn load<T: Copy>(address: usize) -> T {
+    // SAFETY: the caller's promise; fields of C structures are aligned.
+    unsafe { *(address as *const T) }
+}
+
+/// The innermost Python frame of the calling thread, if it has one and it may be read.
+#[inline(always)]
+pub fn top(_: &Guard) -> Option<Top> {
+    let layout = layout()?;
+    if TRUSTED.load(Relaxed) != 1 && !try_layout(layout) {
+        return None;
+    }
+    let tstate = thread_state();
+    if tstate == 0 || !may_walk(tstate) {
+        return None;
+    }
+    // SAFETY: the interpreter says that this is the calling thread's state, so it is alive and only
+    // this thread changes its frames; `TRUSTED` says that the offsets fit this interpreter.
+    unsafe {
+        let mut frame: usize = load(tstate + layout.tstate_frame as usize);
+        if layout.root == FrameRoot::CFrame {
+            if frame == 0 {
+                return None;
+            }
+            frame = load(frame + layout.cframe_current as usize);
+        }
+        (frame != 0).then(|| Top { layout, frame, interpreter: load(tstate + INTERPRETER) })
+    }
+}
+
+/// `prev`, `next`, `interp`: the first three words of every thread state from 3.8 to 3.15.
+const INTERPRETER: usize = 16;
+
+#[inline(always)]
+fn thread_state() -> usize {
+    let attached = ATTACHED_STATE.load(Relaxed);
+    if attached != 0 {
+        // SAFETY: the address of a function of this type, which reads a thread-local variable.
+        let attached: extern "C" fn() -> usize = unsafe { core::mem::transmute(attached) };
+        let tstate = attached();
+        if tstate != 0 {
+            return tstate;
+        }
+    }
+    // SAFETY: the address of a function of this type, which reads a thread-specific value; it may be
+    // called at any time, with or without the interpreter lock.
+    let own: extern "C" fn() -> usize = unsafe { core::mem::transmute(THREAD_STATE.load(Relaxed)) };
+    own()
+}
+
+/// While the interpreter ends, other threads' states may be freed under them.
+#[inline(always)]
+fn may_walk(tstate: usize) -> bool {
+    let finalizing = finalizing();
+    finalizing == 0 || finalizing == tstate
+}
+
+/// The thread state that ends the interpreter; 0 while none does.
+#[inline(always)]
+pub fn finalizing() -> usize {
+    let at = FINALIZING.load(Relaxed);
+    if at == 0 {
+        return 0;
+    }
+    // SAFETY: a field of `_PyRuntime`, a static object of the interpreter, which stays loaded.
+    unsafe { AtomicUsize::from_ptr(at as *mut usize).load(Relaxed) }
+}
+
+/// What the hot walk yields.
+#[derive(Clone, Copy)]
+pub struct Key {
+    /// Of all frames.
+    pub hash: u64,
+    /// Of the innermost one.
+    pub top: u64,
+}
+
+impl Top {
+    /// Hashes the stack. Frames of C functions count too; they do not hurt.
+    #[inline(always)]
+    pub fn key(&self) -> Key {
+        let layout = self.layout;
+        let (instr, previous) = (layout.frame_instr as usize, layout.frame_previous as usize);
+        let mut frame = self.frame;
+        let mut hash = 0u64;
+        let mut left = MAX_PYTHON;
+        // SAFETY (both loops): frames of this thread, linked by the interpreter, which does not run
+        // while this thread is here; the last one's link is null.
+        match layout.instr {
+            Instr::Pointer => {
+                // The instruction's address lies inside the code object: it names both.
+                // SAFETY: see above.
+                let top: u64 = unsafe { load(frame + instr) };
+                while frame != 0 && left > 0 {
+                    // SAFETY: see above.
+                    unsafe {
+                        hash = mix(hash, load(frame + instr));
+                        frame = load(frame + previous);
+                    }
+                    left -= 1;
+                }
+                Key { hash, top }
+            }
+            Instr::LastiBytes | Instr::LastiUnits => {
+                let code = layout.frame_code as usize;
+                // SAFETY: see above.
+                let word = |frame: usize| unsafe {
+                    load::<u64>(frame + code).rotate_left(24) ^ u64::from(load::<u32>(frame + instr))
+                };
+                let top = word(frame);
+                while frame != 0 && left > 0 {
+                    hash = mix(hash, word(frame));
+                    // SAFETY: see above.
+                    frame = unsafe { load(frame + previous) };
+                    left -= 1;
+                }
+                Key { hash, top }
+            }
+        }
+    }
+
+    /// Calls `seen` with each Python frame, innermost first. `true` if some were left out.
+    pub fn collect(&self, mut seen: impl FnMut(PythonFrame)) -> bool {
+        let mut frame = self.frame;
+        let mut left = MAX_PYTHON;
+        let mut pending: Option<PythonFrame> = None;
+        while frame != 0 && left > 0 {
+            left -= 1;
+            // SAFETY: as in `key`.
+            let (view, previous) = unsafe {
+                (read_frame(self.layout, frame), load(frame + self.layout.frame_previous as usize))
+            };
+            match view {
+                View::Python(python) => {
+                    if let Some(done) = pending.replace(python) {
+                        seen(done);
+                    }
+                }
+                // A frame of the C evaluation loop itself: what came before it began that loop.
+                View::Boundary(address) => {
+                    if let Some(mut done) = pending.take() {
+                        done.entry = true;
+                        done.boundary = address;
+                        seen(done);
+                    }
+                }
+                View::Other => {}
+            }
+            frame = previous;
+        }
+        if let Some(mut last) = pending {
+            last.entry = true;
+            seen(last);
+        }
+        frame != 0
+    }
+}
+
+/// A frame of Python code.
+#[derive(Clone, Copy, Debug)]
+pub struct PythonFrame {
+    /// Address of the code object.
+    pub code: usize,
+    /// Offset of the running instruction, in bytes of bytecode.
+    pub instruction: u32,
+    /// Whether a C evaluation loop begins with it.
+    pub entry: bool,
+    /// Where on the C stack that loop keeps its own frame; 0: not known.
+    pub boundary: usize,
+}
+
+enum View {
+    Python(PythonFrame),
+    Boundary(usize),
+    Other,
+}
+
+/// # Safety
+/// `frame` must be a frame of the interpreter that `layout` describes, and hold still.
+unsafe fn read_frame(layout: &Layout, frame: usize) -> View {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if let Some(at) = layout.frame_owner {
+            let owner: u8 = load(frame + at as usize);
+            if layout.entry.is_boundary(owner) {
+                return View::Boundary(frame);
+            }
+        }
+        let code = (load::<u64>(frame + layout.frame_code as usize) & layout.code_mask) as usize;
+        if code == 0 || !is_code(code) {
+            return View::Other;
+        }
+        let instruction = match layout.instr {
+            Instr::LastiBytes => load::<i32>(frame + layout.frame_instr as usize).max(0) as u32,
+            Instr::LastiUnits => {
+                (load::<i32>(frame + layout.frame_instr as usize).max(0) as u32).wrapping_mul(2)
+            }
+            Instr::Pointer => {
+                let at: usize = load(frame + layout.frame_instr as usize);
+                // Before its first instruction a frame may point right before the code.
+                at.saturating_sub(code + layout.code_start as usize) as u32
+            }
+        };
+        let entry = match layout.entry {
+            Entry::EveryFrame => true,
+            Entry::Flag { offset } => load::<u8>(frame + offset as usize) != 0,
+            Entry::Owners(_) => false,
+        };
+        View::Python(PythonFrame { code, instruction, entry, boundary: 0 })
+    }
+}
+
+/// # Safety
+/// `object` must be a Python object.
+#[inline]
+unsafe fn is_code(object: usize) -> bool {
+    // SAFETY: an object's second word is its type.
+    unsafe { load::<usize>(object + 8) == CODE_TYPE.load(Relaxed) }
+}
+
+/// Proves the layout on the first stack that there is, reading through the
+/// kernel: a wrong offset then costs the Python frames, not the process.
+#[cold]
+fn try_layout(layout: &'static Layout) -> bool {
+    if TRUSTED.load(Relaxed) == 2 {
+        return false;
+    }
+    match trial(layout) {
+        None => false,
+        Some(true) => {
+            TRUSTED.store(1, Relaxed);
+            true
+        }
+        Some(false) => {
+            // A frame may be half made at some moment; at sixteen it is not.
+            if FAILED_TRIALS.fetch_add(1, Relaxed) >= 16 {
+                TRUSTED.store(2, Relaxed);
+            }
+            false
+        }
+    }
+}
+
+fn careful(address: usize) -> Option<usize> {
+    let mut word = [0u8; 8];
+    sys::read_memory(address as u64, &mut word).then(|| usize::from_le_bytes(word))
+}
+
+/// `None` if this thread has no Python frame now.
+fn trial(layout: &Layout) -> Option<bool> {
+    let tstate = thread_state();
+    if tstate == 0 {
+        return None;
+    }
+    let mut frame = careful(tstate + layout.tstate_frame as usize);
+    if layout.root == FrameRoot::CFrame {
+        frame = match frame {
+            Some(0) => return None,
+            Some(cframe) => careful(cframe + layout.cframe_current as usize),
+            None => None,
+        };
+    }
+    if frame == Some(0) {
+        return None;
+    }
+    let mut codes = 0;
+    for _ in 0..10_000 {
+        let Some(at) = frame else { return Some(false) };
+        if at == 0 {
+            return if codes > 0 { Some(true) } else { None };
+        }
+        let owner = layout.frame_owner.and_then(|offset| {
+            careful((at + offset as usize) & !7).map(|word| (word >> (((at + offset as usize) & 7) * 8)) as u8)
+        });
+        if !owner.is_some_and(|owner| layout.entry.is_boundary(owner)) {
+            let code = careful(at + layout.frame_code as usize)? & layout.code_mask as usize;
+            match careful(code + 8) {
+                Some(kind) if kind == CODE_TYPE.load(Relaxed) => codes += 1,
+                _ => return Some(false),
+            }
+        }
+        frame = careful(at + layout.frame_previous as usize);
+    }
+    Some(false)
+}

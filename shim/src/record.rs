@@ -1,0 +1,185 @@
+//! The hot path: what happens when a block comes and when it goes.
+//!
+//! ```text
+//! guard → real allocator → Python key → native key → site → counters → live table
+//!                                                     live table → counters → real free
+//! ```
+
+use core::sync::atomic::{AtomicU64, AtomicU8, Ordering::Relaxed};
+
+use pyshim_dump::layout::{Lost, Tally};
+use pyshim_dump::record::Origin;
+
+use crate::guard::{self, Guard};
+use crate::hash::mix;
+use crate::native::{self, Anchor, Extent};
+use crate::python::walk;
+use crate::sites::{self, Place, SEVERAL_LOCKS};
+use crate::{epoch, life, live, peak, sample, store};
+
+/// Whether the calling thread holds the interpreter lock for sure.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// It does: Python's object and memory allocators demand it.
+    Held,
+    /// It may or may not.
+    Unknown,
+}
+
+/// How much of native stacks is recorded: an [`Extent`].
+pub static EXTENT: AtomicU8 = AtomicU8::new(Extent::Leaf as u8);
+
+fn extent() -> Extent {
+    match EXTENT.load(Relaxed) {
+        0 => Extent::Off,
+        1 => Extent::Leaf,
+        _ => Extent::Full,
+    }
+}
+
+/// Allocations of a thread under the interpreter lock between two looks at the clock.
+const TICK: u32 = 8192;
+
+/// A block was allocated. To be called after the real allocator returned it:
+/// before that the address may still be another block's.
+#[inline(always)]
+pub fn allocated(
+    guard: &Guard,
+    address: usize,
+    size: usize,
+    origin: Origin,
+    anchor: Anchor,
+    lock: Lock,
+) {
+    let weight = match sample::draw(guard, size) {
+        sample::Draw::All => None,
+        sample::Draw::Taken(weight) => Some(weight),
+        sample::Draw::Passed => return,
+    };
+    let site = site(guard, origin, anchor);
+    match live::insert(address, size, site, epoch::NOW.load(Relaxed)) {
+        Ok(None) => {}
+        Ok(Some(stale)) => missed_free(&stale),
+        Err(live::NoPlace) => return store::lose(Lost::Blocks),
+    }
+    let (blocks, bytes) = weight.map_or((1, size as u64), |weight| (weight.blocks, weight.bytes));
+    let tally = tally(site, lock);
+    add(&tally.allocated_blocks, blocks, lock);
+    add(&tally.allocated_bytes, bytes, lock);
+    peak::grow(guard.thread, bytes as usize);
+    if lock == Lock::Held {
+        let left = guard.thread.until_tick.get().wrapping_sub(1);
+        guard.thread.until_tick.set(left);
+        if left >= TICK {
+            guard.thread.until_tick.set(TICK - 1);
+            life::tick(guard);
+        }
+    }
+}
+
+/// A block is about to be freed. To be called before the real allocator gets it:
+/// after that another thread may own the address. Needs no guard: it touches
+/// only the block's own slot, and counters.
+#[inline(always)]
+pub fn freed(address: usize, lock: Lock) -> Option<live::Block> {
+    let block = live::remove(address)?;
+    // Both are rare, and one test tells that neither is the case.
+    if block.watched | (block.epoch < epoch::FORKED_AT.load(Relaxed)) {
+        return freed_specially(address, block, lock);
+    }
+    count_freed(&block, lock);
+    Some(block)
+}
+
+#[inline(always)]
+fn count_freed(block: &live::Block, lock: Lock) {
+    let (blocks, bytes) = match sample::weight_of(block.size) {
+        None => (1, block.size as u64),
+        Some(weight) => (weight.blocks, weight.bytes),
+    };
+    peak::shrink(guard::thread(), bytes as usize);
+    let tally = tally(block.site, lock);
+    add(&tally.freed_blocks, blocks, lock);
+    add(&tally.freed_bytes, bytes, lock);
+}
+
+#[cold]
+fn freed_specially(address: usize, block: live::Block, lock: Lock) -> Option<live::Block> {
+    if block.watched {
+        let guard = Guard::enter();
+        sites::code_freed(address);
+        drop(guard);
+    }
+    if block.only_watched {
+        return None;
+    }
+    if block.epoch < epoch::FORKED_AT.load(Relaxed) {
+        let header = store::header();
+        header.inherited_freed_blocks.fetch_add(1, Relaxed);
+        header.inherited_freed_bytes.fetch_add(block.size as u64, Relaxed);
+        return None;
+    }
+    count_freed(&block, lock);
+    Some(block)
+}
+
+/// The free of a block was not seen; its address came again.
+#[cold]
+fn missed_free(block: &live::Block) {
+    if !block.only_watched && block.epoch >= epoch::FORKED_AT.load(Relaxed) {
+        count_freed(block, Lock::Unknown);
+    }
+}
+
+/// Puts back what [`freed`] took out: the reallocation failed and the block stays.
+#[cold]
+pub fn not_freed(address: usize, block: &live::Block) {
+    if live::insert(address, block.size, block.site, block.epoch).is_ok() {
+        let (blocks, bytes) = match sample::weight_of(block.size) {
+            None => (1, block.size as u64),
+            Some(weight) => (weight.blocks, weight.bytes),
+        };
+        // As if it had not gone, so the totals of what was allocated stay true.
+        let tally = &store::counters(block.site).free;
+        tally.freed_blocks.fetch_sub(blocks, Relaxed);
+        tally.freed_bytes.fetch_sub(bytes, Relaxed);
+        peak::grow(guard::thread(), bytes as usize);
+    }
+}
+
+/// The site of an allocation at `anchor`.
+#[inline(always)]
+pub fn site(guard: &Guard, origin: Origin, anchor: Anchor) -> u32 {
+    let top = walk::top(guard);
+    let python = top.map(|top| top.key());
+    let (hash, hint) = python.map_or((0, 0), |key| (key.hash, key.top));
+    let extent = extent();
+    let native = match extent {
+        Extent::Off => 0,
+        _ => native::key(guard, anchor, extent == Extent::Leaf && python.is_some(), hint),
+    };
+    let key = sites::as_key(mix(mix(hash, native), origin as u64));
+    match sites::find(key) {
+        Some(site) => site,
+        None => sites::define(guard, &Place { anchor, top, extent, origin }, key),
+    }
+}
+
+#[inline(always)]
+fn tally(site: u32, lock: Lock) -> &'static Tally {
+    let counters = store::counters(site);
+    match lock {
+        Lock::Held => &counters.held,
+        Lock::Unknown => &counters.free,
+    }
+}
+
+/// Under the interpreter lock there is one writer, who needs no atomic addition.
+#[inline(always)]
+fn add(counter: &AtomicU64, amount: u64, lock: Lock) {
+    if lock == Lock::Held && !SEVERAL_LOCKS.load(Relaxed) {
+        counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
+    } else {
+        counter.fetch_add(amount, Relaxed);
+    }
+}

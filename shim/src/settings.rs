@@ -1,0 +1,185 @@
+//! Settings: environment variables, read once.
+
+use core::ffi::CStr;
+
+use crate::native::Extent;
+
+/// Which programs leave a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// Those that run Python, children included.
+    Python,
+    /// All that the library is loaded into.
+    All,
+    /// This one; its children run without the shim.
+    None,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `PYSHIM_OUT`: where the dump goes; `%p` is the process id, `%e` the program's name.
+    pub out: Vec<u8>,
+    /// `PYSHIM_SAMPLE`: mean bytes between samples; 0: every block.
+    pub sample: u64,
+    /// `PYSHIM_NATIVE`: how much of the native stack is recorded.
+    pub native: Extent,
+    /// `PYSHIM_PYTHON`: whether Python's own allocators are hooked.
+    pub python: bool,
+    /// `PYSHIM_FOLLOW`.
+    pub follow: Follow,
+    /// `PYSHIM_LOG`: where messages go; `None`: nowhere.
+    pub log: Option<Vec<u8>>,
+    /// `PYSHIM_SEED`: seed of the sampling, to repeat a run.
+    pub seed: u64,
+}
+
+impl Settings {
+    /// The defaults.
+    pub const fn new() -> Settings {
+        Settings {
+            out: Vec::new(),
+            sample: 0,
+            native: Extent::Leaf,
+            python: true,
+            follow: Follow::Python,
+            log: None,
+            seed: 0,
+        }
+    }
+
+    /// Reads the environment. `complain` hears of every wrong value; the default then holds.
+    pub fn read(complain: impl Fn(&str, &str, &str)) -> Settings {
+        let mut settings = Settings { out: b"pyshim.%p.dump".to_vec(), ..Settings::new() };
+        let text = |name: &CStr| variable(name).map(|v| String::from_utf8_lossy(&v).into_owned());
+        if let Some(out) = variable(c"PYSHIM_OUT").filter(|out| !out.is_empty()) {
+            settings.out = out;
+        }
+        if let Some(value) = text(c"PYSHIM_SAMPLE") {
+            match parse_sample(&value) {
+                Some(mean) => settings.sample = mean,
+                None => complain("PYSHIM_SAMPLE", &value, "exact, or a size such as 512KiB"),
+            }
+        }
+        if let Some(value) = text(c"PYSHIM_NATIVE") {
+            match value.as_str() {
+                "off" => settings.native = Extent::Off,
+                "leaf" => settings.native = Extent::Leaf,
+                "full" => settings.native = Extent::Full,
+                _ => complain("PYSHIM_NATIVE", &value, "leaf, full or off"),
+            }
+        }
+        if let Some(value) = text(c"PYSHIM_PYTHON") {
+            match value.as_str() {
+                "0" => settings.python = false,
+                "1" => settings.python = true,
+                _ => complain("PYSHIM_PYTHON", &value, "1 or 0"),
+            }
+        }
+        if let Some(value) = text(c"PYSHIM_FOLLOW") {
+            match value.as_str() {
+                "python" => settings.follow = Follow::Python,
+                "all" => settings.follow = Follow::All,
+                "none" => settings.follow = Follow::None,
+                _ => complain("PYSHIM_FOLLOW", &value, "python, all or none"),
+            }
+        }
+        if let Some(value) = text(c"PYSHIM_SEED") {
+            match value.parse() {
+                Ok(seed) => settings.seed = seed,
+                Err(_) => complain("PYSHIM_SEED", &value, "a number"),
+            }
+        }
+        settings.log = variable(c"PYSHIM_LOG").filter(|log| !log.is_empty());
+        settings
+    }
+
+    /// The settings as they go into the dump.
+    pub fn describe(&self) -> Vec<String> {
+        let native = match self.native {
+            Extent::Off => "off",
+            Extent::Leaf => "leaf",
+            Extent::Full => "full",
+        };
+        let sample = match self.sample {
+            0 => "exact".to_owned(),
+            mean => mean.to_string(),
+        };
+        vec![
+            format!("sample={sample}"),
+            format!("native={native}"),
+            format!("python={}", u8::from(self.python)),
+        ]
+    }
+}
+
+/// A variable's value.
+fn variable(name: &CStr) -> Option<Vec<u8>> {
+    // SAFETY: a string that ends in zero; runs in the constructor, before the program can change
+    // its environment.
+    let value = unsafe { libc::getenv(name.as_ptr()) };
+    if value.is_null() {
+        return None;
+    }
+    // SAFETY: the environment's strings end in zero.
+    Some(unsafe { CStr::from_ptr(value) }.to_bytes().to_vec())
+}
+
+/// `exact`, or a number of bytes with an optional unit.
+fn parse_sample(text: &str) -> Option<u64> {
+    if text == "exact" {
+        return Some(0);
+    }
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" | "B" => 0,
+        "K" | "KB" | "KiB" | "k" => 10,
+        "M" | "MB" | "MiB" => 20,
+        "G" | "GB" | "GiB" => 30,
+        _ => return None,
+    };
+    let number: u64 = digits.parse().ok()?;
+    let bytes = number.checked_mul(1 << shift)?;
+    (1..1 << 40).contains(&bytes).then_some(bytes)
+}
+
+/// Fills in a template: `%p` and `%e`, and `%%` for a per cent sign.
+pub fn expand(template: &[u8], pid: u32, program: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(template.len() + 16);
+    let mut rest = template.iter().copied();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        match rest.next() {
+            Some(b'p') => out.extend_from_slice(pid.to_string().as_bytes()),
+            Some(b'e') => out.extend_from_slice(program),
+            Some(b'%') => out.push(b'%'),
+            Some(other) => out.extend_from_slice(&[b'%', other]),
+            None => out.push(b'%'),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{expand, parse_sample};
+
+    #[test]
+    fn samples_are_sizes() {
+        assert_eq!(parse_sample("exact"), Some(0));
+        assert_eq!(parse_sample("512KiB"), Some(512 << 10));
+        assert_eq!(parse_sample("2M"), Some(2 << 20));
+        assert_eq!(parse_sample("100"), Some(100));
+        for wrong in ["", "0", "-1", "many", "1 KiB", "KiB", "9999999999G"] {
+            assert_eq!(parse_sample(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn templates_know_pid_and_program() {
+        assert_eq!(expand(b"/x/%e.%p.%%.%q%", 42, b"python"), b"/x/python.42.%.%q%");
+    }
+}

@@ -1,0 +1,473 @@
+//! The dump file: arrays and header mapped shared, log and blobs beside them.
+//!
+//! The arrays always have memory behind them, so counting never asks whether
+//! there is a file. Where the file holds an array, its pages are mapped over
+//! that memory, with room on disk reserved first: a full disk then shows as a
+//! failed reservation here and not as a SIGBUS in the program.
+//!
+//! No descriptor is kept: the program may close any of them and open its own
+//! file under the same number. The file is opened anew by its absolute path,
+//! and its identity checked, each time that it must grow.
+
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed, Ordering::Release};
+
+use pyshim_dump::layout::{
+    BlobKind, Counters, ExtentKind, HEADER_LEN, Header, LOG_EXTENT_MAX, LOG_EXTENT_MIN, Lost,
+    MAJOR, MAX_EXTENTS, MAGIC, MINOR, Moments, sites_through,
+};
+
+use crate::spin::SpinLock;
+use crate::sys::{self, Errno};
+
+/// Sites that the arrays have room for.
+pub const MAX_SITES: u32 = 1 << 18;
+
+static HEADER: AtomicPtr<Header> = AtomicPtr::new(core::ptr::null_mut());
+static COUNTERS: AtomicPtr<Counters> = AtomicPtr::new(core::ptr::null_mut());
+static MOMENTS: AtomicPtr<Moments> = AtomicPtr::new(core::ptr::null_mut());
+/// Sites that may be given out: those whose counters the file holds.
+static CAPACITY: AtomicU32 = AtomicU32::new(0);
+
+/// The file, for whoever makes it grow.
+pub static STORE: SpinLock<Store> = SpinLock::new(Store::new());
+
+/// See the module.
+pub struct Store {
+    /// Absolute path, ending in a zero byte; empty: there is no file.
+    path: Vec<u8>,
+    identity: (u64, u64),
+    array_extents: u32,
+    log_extents: u32,
+    log: *mut u8,
+    log_capacity: usize,
+    log_used: usize,
+}
+
+// SAFETY: the raw pointer is a mapping of the process, not tied to a thread.
+unsafe impl Send for Store {}
+
+/// Why there is no dump, or why it did not grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The system said no.
+    System(Errno),
+    /// The file is not where it was.
+    Moved,
+    /// The limit on file sizes leaves no room.
+    SizeLimit,
+    /// There is no file.
+    NoFile,
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Failure {
+        Failure::System(errno)
+    }
+}
+
+/// Sets up the memory that is counted in; `false` if there is none.
+pub fn prepare() -> bool {
+    let counters = sys::reserve(MAX_SITES as usize * size_of::<Counters>());
+    let moments = sys::reserve(MAX_SITES as usize * size_of::<Moments>());
+    let header = sys::reserve(HEADER_LEN);
+    let (Ok(counters), Ok(moments), Ok(header)) = (counters, moments, header) else {
+        return false;
+    };
+    COUNTERS.store(counters.cast(), Release);
+    MOMENTS.store(moments.cast(), Release);
+    HEADER.store(header.cast(), Release);
+    true
+}
+
+/// The header. [`prepare`] succeeded before anything is recorded.
+#[inline(always)]
+pub fn header() -> &'static Header {
+    // SAFETY: HEADER_LEN bytes, mapped until the end, all atomics; zero is valid for each.
+    unsafe { &*HEADER.load(Relaxed) }
+}
+
+/// The counters of a site.
+#[inline(always)]
+pub fn counters(site: u32) -> &'static Counters {
+    // SAFETY: MAX_SITES items are mapped until the end; the mask keeps the index below.
+    unsafe { &*COUNTERS.load(Relaxed).add((site & (MAX_SITES - 1)) as usize) }
+}
+
+/// The moments of a site.
+#[inline(always)]
+pub fn moments(site: u32) -> &'static Moments {
+    // SAFETY: as for `counters`.
+    unsafe { &*MOMENTS.load(Relaxed).add((site & (MAX_SITES - 1)) as usize) }
+}
+
+/// Live blocks and bytes of a site. Exact when the site is quiet.
+pub fn live(site: u32) -> (u64, u64) {
+    let counters = counters(site);
+    let (held, free) = (&counters.held, &counters.free);
+    // Freed before allocated: a block that comes and goes in between is then counted live, never negative.
+    let freed_blocks = held.freed_blocks.load(Relaxed).wrapping_add(free.freed_blocks.load(Relaxed));
+    let freed_bytes = held.freed_bytes.load(Relaxed).wrapping_add(free.freed_bytes.load(Relaxed));
+    let blocks = held.allocated_blocks.load(Relaxed).wrapping_add(free.allocated_blocks.load(Relaxed));
+    let bytes = held.allocated_bytes.load(Relaxed).wrapping_add(free.allocated_bytes.load(Relaxed));
+    (blocks.saturating_sub(freed_blocks), bytes.saturating_sub(freed_bytes))
+}
+
+/// Sites given out so far.
+pub fn site_count() -> u32 {
+    header().site_count.load(Relaxed)
+}
+
+/// Counts something that was not recorded.
+#[cold]
+pub fn lose(reason: Lost) {
+    header().lost[reason as usize].fetch_add(1, Relaxed);
+}
+
+impl Store {
+    const fn new() -> Store {
+        Store {
+            path: Vec::new(),
+            identity: (0, 0),
+            array_extents: 0,
+            log_extents: 0,
+            log: core::ptr::null_mut(),
+            log_capacity: 0,
+            log_used: 0,
+        }
+    }
+
+    /// Whether there is a file.
+    pub fn exists(&self) -> bool {
+        !self.path.is_empty()
+    }
+
+    /// The file's path without its final zero.
+    pub fn path(&self) -> &[u8] {
+        self.path.split_last().map_or(&[], |(_, path)| path)
+    }
+
+    /// Creates the file; counters that are not zero by now are kept.
+    pub fn create(&mut self, path: &[u8], identity: &Identity) -> Result<(), Failure> {
+        let (path, fd) = create_new(path)?;
+        let made = self.fill(fd, identity);
+        let known = sys::identity(fd);
+        sys::close(fd);
+        match (made, known) {
+            (Ok(()), Some(known)) => {
+                self.path = path;
+                self.identity = known;
+                Ok(())
+            }
+            (result, _) => {
+                sys::unlink(&path);
+                self.forget();
+                result.and(Err(Failure::Moved))
+            }
+        }
+    }
+
+    fn fill(&mut self, fd: i32, identity: &Identity) -> Result<(), Failure> {
+        let header = header();
+        header.file_len.store(0, Relaxed);
+        let at = self.grow_file(fd, HEADER_LEN as u64)?;
+        let copy = {
+            // SAFETY: the header is HEADER_LEN bytes of plain memory.
+            let bytes =
+                unsafe { core::slice::from_raw_parts(HEADER.load(Relaxed).cast::<u8>(), HEADER_LEN) };
+            bytes.to_vec()
+        };
+        // SAFETY: the header page is ours; the same bytes are put back below. References to it
+        // are to atomics, which stay mapped throughout.
+        unsafe { sys::map_file_over(HEADER.load(Relaxed).cast(), HEADER_LEN, fd, at)? };
+        // SAFETY: the page is writable, `copy` has HEADER_LEN bytes, and nobody else records yet
+        // (creation runs before recording starts, or in a child of one thread).
+        unsafe {
+            core::ptr::copy_nonoverlapping(copy.as_ptr(), HEADER.load(Relaxed).cast(), HEADER_LEN);
+        }
+        self.array_extents = 0;
+        self.log_extents = 0;
+        self.log_used = 0;
+        header.extent_count.store(0, Relaxed);
+        header.log_len.store(0, Relaxed);
+        self.grow_arrays(fd)?;
+        self.grow_log(fd)?;
+        identity.write();
+        Ok(())
+    }
+
+    /// Adds `len` bytes to the file, with room on disk. Returns where they start.
+    fn grow_file(&mut self, fd: i32, len: u64) -> Result<u64, Failure> {
+        let header = header();
+        let at = header.file_len.load(Relaxed);
+        if at + len > sys::file_size_limit() {
+            return Err(Failure::SizeLimit);
+        }
+        sys::allocate(fd, at, len)?;
+        header.file_len.store(at + len, Release);
+        Ok(at)
+    }
+
+    fn add_extent(&mut self, kind: ExtentKind, index: u32, offset: u64, len: u64) -> Result<(), Failure> {
+        let header = header();
+        let count = header.extent_count.load(Relaxed);
+        let extent = header.extents.get(count as usize).ok_or(Failure::SizeLimit)?;
+        extent.kind.store(kind as u32, Relaxed);
+        extent.index.store(index, Relaxed);
+        extent.offset.store(offset, Relaxed);
+        extent.len.store(len, Relaxed);
+        header.extent_count.store(count + 1, Release);
+        Ok(())
+    }
+
+    /// Doubles the number of sites that the file holds.
+    fn grow_arrays(&mut self, fd: i32) -> Result<(), Failure> {
+        let index = self.array_extents;
+        let first = if index == 0 { 0 } else { sites_through(index - 1) } as usize;
+        let sites = sites_through(index) as usize - first;
+        if first + sites > MAX_SITES as usize {
+            return Err(Failure::SizeLimit);
+        }
+        // Room for both before either is listed: the reader wants as many of one as of the other.
+        if header().extent_count.load(Relaxed) as usize + 2 > MAX_EXTENTS {
+            return Err(Failure::SizeLimit);
+        }
+        let len = sites * size_of::<Counters>();
+        let counters_at = self.grow_file(fd, len as u64)?;
+        let moments_at = self.grow_file(fd, len as u64)?;
+        // SAFETY: the ranges lie in the arrays' own memory. Ids in them were not given out yet
+        // (CAPACITY), so nothing was counted there.
+        unsafe {
+            sys::map_file_over(COUNTERS.load(Relaxed).add(first).cast(), len, fd, counters_at)?;
+            sys::map_file_over(MOMENTS.load(Relaxed).add(first).cast(), len, fd, moments_at)?;
+        }
+        self.add_extent(ExtentKind::Counters, index, counters_at, len as u64)?;
+        self.add_extent(ExtentKind::Moments, index, moments_at, len as u64)?;
+        self.array_extents = index + 1;
+        CAPACITY.store((first + sites) as u32, Release);
+        Ok(())
+    }
+
+    fn grow_log(&mut self, fd: i32) -> Result<(), Failure> {
+        let len = (LOG_EXTENT_MIN << self.log_extents.min(16)).min(LOG_EXTENT_MAX);
+        let at = self.grow_file(fd, len)?;
+        let window = sys::reserve_inaccessible(len as usize)?;
+        // SAFETY: the window was reserved just now and nobody knows it.
+        unsafe { sys::map_file_over(window, len as usize, fd, at)? };
+        self.add_extent(ExtentKind::Log, self.log_extents, at, len)?;
+        if !self.log.is_null() {
+            // SAFETY: the old window is full, and only this lock's holder uses it.
+            unsafe { sys::unmap(self.log, self.log_capacity) };
+        }
+        self.log_extents += 1;
+        self.log = window;
+        self.log_capacity = len as usize;
+        self.log_used = 0;
+        Ok(())
+    }
+
+    fn with_file<T>(
+        &mut self,
+        work: impl FnOnce(&mut Store, i32) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        if self.path.is_empty() {
+            return Err(Failure::NoFile);
+        }
+        let fd = sys::open(&self.path, libc::O_RDWR | libc::O_NOFOLLOW, 0)?;
+        let result = if sys::identity(fd) == Some(self.identity) {
+            work(self, fd)
+        } else {
+            Err(Failure::Moved)
+        };
+        sys::close(fd);
+        result
+    }
+
+    /// Makes sure that another site id can be given out.
+    pub fn make_room(&mut self) -> bool {
+        if site_count() < CAPACITY.load(Relaxed) {
+            return true;
+        }
+        match self.with_file(Store::grow_arrays) {
+            Ok(()) => true,
+            Err(_) => {
+                lose(Lost::Growth);
+                false
+            }
+        }
+    }
+
+    /// Appends whole records.
+    pub fn append(&mut self, records: &[u8]) -> Result<(), Failure> {
+        let header = header();
+        let committed = header.log_len.load(Relaxed);
+        let mut rest = records;
+        while !rest.is_empty() {
+            let room = self.log_capacity - self.log_used;
+            if room == 0 {
+                // What was copied of this batch stays beyond `log_len`, where nobody reads it,
+                // and the next batch must not follow it: put the position back.
+                if let Err(failure) = self.with_file(Store::grow_log) {
+                    lose(Lost::Growth);
+                    let copied = records.len() - rest.len();
+                    self.log_used -= copied.min(self.log_used);
+                    return Err(failure);
+                }
+                continue;
+            }
+            let (now, later) = rest.split_at(rest.len().min(room));
+            // SAFETY: the window has `room` writable bytes from here on, and the lock is held.
+            unsafe {
+                core::ptr::copy_nonoverlapping(now.as_ptr(), self.log.add(self.log_used), now.len());
+            }
+            self.log_used += now.len();
+            rest = later;
+        }
+        // Only now does the reader see them.
+        header.log_len.store(committed + records.len() as u64, Release);
+        Ok(())
+    }
+
+    /// Replaces a blob: the copy that is not read is written, then the two change places.
+    pub fn write_blob(&mut self, kind: BlobKind, bytes: &[u8]) -> Result<(), Failure> {
+        let slot = &header().blobs[kind as usize];
+        let active = slot.active.load(Relaxed);
+        let index = if active == 1 { 1 } else { 0 };
+        let copy = &slot.copies[index];
+        self.with_file(|store, fd| {
+            if copy.capacity.load(Relaxed) < bytes.len() as u64 {
+                let capacity = (bytes.len() as u64 * 3 / 2).next_multiple_of(4096);
+                let at = store.grow_file(fd, capacity)?;
+                copy.offset.store(at, Relaxed);
+                copy.capacity.store(capacity, Relaxed);
+            }
+            sys::write_at(fd, copy.offset.load(Relaxed), bytes)?;
+            Ok(())
+        })?;
+        copy.len.store(bytes.len() as u64, Relaxed);
+        copy.crc.store(crc32fast::hash(bytes), Relaxed);
+        slot.active.store(index as u64 + 1, Release);
+        Ok(())
+    }
+
+    /// Sums everything up, once nothing will change any more.
+    pub fn seal(&mut self) {
+        let header = header();
+        header.sealed.store(1, Relaxed);
+        header.sealed_crc.store(0, Relaxed);
+        let mut crc = crc32fast::Hasher::new();
+        // SAFETY: HEADER_LEN readable bytes; nobody writes them while sealing.
+        crc.update(unsafe {
+            core::slice::from_raw_parts(HEADER.load(Relaxed).cast::<u8>(), HEADER_LEN)
+        });
+        for index in 0..self.array_extents {
+            let first = if index == 0 { 0 } else { sites_through(index - 1) } as usize;
+            let len = (sites_through(index) as usize - first) * size_of::<Counters>();
+            // SAFETY: both arrays hold the extent's sites, and nobody writes them while sealing.
+            let (counters, moments) = unsafe {
+                (
+                    core::slice::from_raw_parts(COUNTERS.load(Relaxed).add(first).cast::<u8>(), len),
+                    core::slice::from_raw_parts(MOMENTS.load(Relaxed).add(first).cast::<u8>(), len),
+                )
+            };
+            crc.update(counters);
+            crc.update(moments);
+        }
+        header.sealed_crc.store(crc.finalize(), Release);
+    }
+
+    /// Undoes [`Store::seal`]: the process lives on (a failed `exec`).
+    pub fn unseal(&mut self) {
+        header().sealed.store(0, Release);
+    }
+
+    /// In a forked child: lets go of the parent's file. Everything counted from
+    /// now on is the child's own.
+    pub fn forget(&mut self) {
+        let arrays = MAX_SITES as usize * size_of::<Counters>();
+        // SAFETY: the ranges are our own; the child has one thread, which is here.
+        let done = unsafe {
+            sys::map_zero_over(COUNTERS.load(Relaxed).cast(), arrays).is_ok()
+                && sys::map_zero_over(MOMENTS.load(Relaxed).cast(), arrays).is_ok()
+                && sys::map_zero_over(HEADER.load(Relaxed).cast(), HEADER_LEN).is_ok()
+        };
+        if !done {
+            crate::life::stop();
+        }
+        if !self.log.is_null() {
+            // SAFETY: the window is ours alone.
+            unsafe { sys::unmap(self.log, self.log_capacity) };
+        }
+        // The old path's memory goes back to our own heap.
+        *self = Store::new();
+        CAPACITY.store(0, Relaxed);
+    }
+
+    /// Removes the file: nothing in it is worth keeping.
+    pub fn remove(&mut self) {
+        if self.exists() {
+            sys::unlink(&self.path);
+            self.path = Vec::new();
+        }
+    }
+}
+
+/// What does not change about a dump.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// The process.
+    pub pid: u32,
+    /// Its parent.
+    pub parent_pid: u32,
+    /// Now, in Unix time.
+    pub started_unix_ns: u64,
+    /// Field 22 of `/proc/self/stat`.
+    pub started_ticks: u64,
+    /// Mean bytes between samples; 0: exact.
+    pub sample_mean: u64,
+    /// A forked child.
+    pub forked: bool,
+}
+
+impl Identity {
+    fn write(&self) {
+        let at = HEADER.load(Relaxed);
+        // SAFETY: the header page is writable, and only its creator, who runs this alone, writes
+        // these fields; no reference to them is alive in the shim, which never reads them.
+        unsafe {
+            (*at).magic = MAGIC;
+            (*at).major = MAJOR;
+            (*at).minor = MINOR;
+            (*at).header_len = HEADER_LEN as u32;
+            (*at).pid = self.pid;
+            (*at).parent_pid = self.parent_pid;
+            (*at).started_unix_ns = self.started_unix_ns;
+            (*at).started_ticks = self.started_ticks;
+            (*at).sample_mean = self.sample_mean;
+            (*at).forked = u32::from(self.forked);
+            let identity = core::slice::from_raw_parts(
+                at.cast::<u8>(),
+                core::mem::offset_of!(Header, identity_crc),
+            );
+            (*at).identity_crc = crc32fast::hash(identity);
+        }
+    }
+}
+
+/// Creates a file that was not there: `path`, or the first of `path.1`, `path.2`, … that is free.
+fn create_new(path: &[u8]) -> Result<(Vec<u8>, i32), Failure> {
+    for attempt in 0..1000u32 {
+        let mut name = path.to_vec();
+        if attempt > 0 {
+            name.extend_from_slice(format!(".{attempt}").as_bytes());
+        }
+        name.push(0);
+        let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
+        match sys::open(&name, flags, 0o600) {
+            Ok(fd) => return Ok((name, fd)),
+            Err(Errno(libc::EEXIST)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Failure::System(Errno(libc::EEXIST)))
+}
+
