@@ -226,8 +226,22 @@ const V13: Layout = Layout {
     ..V12
 };
 
+const V14: Layout = Layout {
+    minor: 14,
+    // `_PyStackRef`: two bits of tag (`internal/pycore_stackref.h`).
+    code_mask: !3,
+    frame_owner: Some(74),
+    // `FRAME_OWNED_BY_INTERPRETER`; `FRAME_OWNED_BY_CSTACK` is 4 now.
+    entry: Entry::Owners(&[3]),
+    code_start: 208,
+    runtime_finalizing: 784,
+    ..V13
+};
+
+const V15: Layout = Layout { minor: 15, runtime_finalizing: 912, ..V14 };
+
 /// All versions that are known.
-pub static LAYOUTS: &[Layout] = &[V8, V9, V10, V11, V12, V13];
+pub static LAYOUTS: &[Layout] = &[V8, V9, V10, V11, V12, V13, V14, V15];
 
 /// The row of 3.`minor`.
 pub fn for_minor(minor: u8) -> Option<&'static Layout> {
