@@ -8,7 +8,7 @@
 use core::arch::{asm, global_asm};
 use core::cell::Cell;
 
-use crate::native::PathCache;
+use crate::native::paths::PathCache;
 
 /// What the shim keeps for each thread. All zero at the thread's start.
 #[repr(C, align(64))]
@@ -30,6 +30,8 @@ pub struct Thread {
     pub paths: Cell<*mut PathCache>,
     /// The stack pointer at the entry of a hook that has no register left to pass it in.
     pub entry: Cell<usize>,
+    /// The frame pointer, likewise.
+    pub entry_base: Cell<usize>,
 }
 
 const _: () = assert!(size_of::<Thread>() == 64);

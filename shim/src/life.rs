@@ -12,7 +12,7 @@ use pyshim_dump::record::{Process, Record};
 
 use crate::collector::{self, ROUNDS, census, gauges, modules};
 use crate::guard::{Guard, Thread, thread};
-use crate::native::{self, Anchor};
+use crate::native::{self, Anchor, Extent};
 use crate::python::{self, walk};
 use crate::settings::{self, Follow, Settings};
 use crate::sites::{self, SITES};
@@ -137,7 +137,7 @@ fn begin(guard: &Guard, interpreter: Option<*mut c_void>) {
         sample::set(settings.sample, settings.seed);
         (settings.native, settings.python)
     };
-    native::prepare();
+    let extent = if native::prepare() { extent } else { Extent::Off };
     record::EXTENT.store(extent as u8, Relaxed);
     if !create_dump(false) {
         return stop();
@@ -308,7 +308,7 @@ extern "C" fn thread_ended(_: *mut c_void) {
     let thread = thread();
     peak::leave(thread);
     if let Some(guard) = &guard {
-        native::release(guard);
+        native::paths::release_cache(guard);
     }
     // What other destructors allocate after this must not begin a new cache.
     thread.no_paths.set(1);
@@ -468,7 +468,7 @@ pub fn before_fork() {
     SITES.hold();
     STORE.hold();
     mappings::hold();
-    native::lock_for_fork();
+    native::paths::hold();
     modules::hold();
     log::hold();
     SETTINGS.hold();
@@ -481,7 +481,7 @@ fn release_locks() {
     SETTINGS.release();
     log::release();
     modules::release();
-    native::unlock_after_fork();
+    native::paths::release();
     mappings::release();
     STORE.release();
     SITES.release();

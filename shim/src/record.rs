@@ -12,7 +12,8 @@ use pyshim_dump::record::Origin;
 
 use crate::guard::{self, Guard};
 use crate::hash::mix;
-use crate::native::{self, Anchor, Extent};
+use crate::native::paths;
+use crate::native::{Anchor, Extent};
 use crate::python::walk;
 use crate::sites::{self, Place, SEVERAL_LOCKS};
 use crate::{epoch, life, live, peak, sample, store};
@@ -156,7 +157,7 @@ pub fn site(guard: &Guard, origin: Origin, anchor: Anchor) -> u32 {
     let extent = extent();
     let native = match extent {
         Extent::Off => 0,
-        _ => native::key(guard, anchor, extent == Extent::Leaf && python.is_some(), hint),
+        _ => paths::key(guard, anchor, extent == Extent::Leaf && python.is_some(), hint),
     };
     let key = sites::as_key(mix(mix(hash, native), origin as u64));
     match sites::find(key) {

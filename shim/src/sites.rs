@@ -252,7 +252,7 @@ impl Sites {
         }
         if place.extent != Extent::Off {
             let stop = place.extent == Extent::Leaf && place.top.is_some();
-            native::collect(guard, place.anchor, stop, &mut self.native);
+            native::unwind(guard, place.anchor, stop, &mut self.native);
             truncated |= self.native.truncated;
         }
         truncated

@@ -4,7 +4,7 @@ use core::ffi::{CStr, c_void};
 
 use pyshim_dump::record::{Module, Record};
 
-use crate::{sites, sys};
+use crate::{native, sites, sys};
 
 /// A loaded file as the loader tells of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,6 +144,7 @@ impl Keeper {
         drop(sites);
         if look.unloaded {
             // Another file may be mapped where the old one was.
+            native::forget_rules();
             sites::forget_raw_keys();
         }
     }

@@ -1,7 +1,7 @@
 //! `malloc` and its family.
 //!
-//! Each exported function is two instructions: it hands on the stack pointer,
-//! which is where the native stack of the allocation begins, and jumps. The
+//! Each exported function is three instructions: it hands on the stack pointer (and the frame
+//! pointer), which is where the native stack of the allocation begins, and jumps. The
 //! function behind it then returns straight to the program.
 
 use core::arch::naked_asm;
@@ -14,9 +14,9 @@ use crate::native::Anchor;
 use crate::record::{self, Lock};
 use crate::{life, real};
 
-/// Exports `$name`, whose stack pointer goes into `$register`, the argument after its own.
+/// Exports `$name`, whose stack and frame pointers go into `$sp` and `$bp`, the arguments after its own.
 macro_rules! export {
-    ($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) -> $result:ty, $register:literal, $behind:ident) => {
+    ($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) -> $result:ty, $sp:literal, $bp:literal, $behind:ident) => {
         $(#[$doc])*
         /// # Safety
         /// As for the C function of this name.
@@ -24,7 +24,8 @@ macro_rules! export {
         #[unsafe(naked)]
         pub unsafe extern "C" fn $name($($arg: $kind),*) -> $result {
             naked_asm!(
-                concat!("mov ", $register, ", rsp"),
+                concat!("mov ", $sp, ", rsp"),
+                concat!("mov ", $bp, ", rbp"),
                 "jmp {behind}",
                 behind = sym $behind,
             )
@@ -33,49 +34,49 @@ macro_rules! export {
 }
 
 export! { /// See `malloc(3)`.
-    malloc(size: usize) -> *mut c_void, "rsi", malloc_at }
+    malloc(size: usize) -> *mut c_void, "rsi", "rdx", malloc_at }
 export! { /// See `calloc(3)`.
-    calloc(count: usize, size: usize) -> *mut c_void, "rdx", calloc_at }
+    calloc(count: usize, size: usize) -> *mut c_void, "rdx", "rcx", calloc_at }
 export! { /// See `realloc(3)`.
-    realloc(block: *mut c_void, size: usize) -> *mut c_void, "rdx", realloc_at }
+    realloc(block: *mut c_void, size: usize) -> *mut c_void, "rdx", "rcx", realloc_at }
 export! { /// See `reallocarray(3)`.
-    reallocarray(block: *mut c_void, count: usize, size: usize) -> *mut c_void, "rcx", reallocarray_at }
+    reallocarray(block: *mut c_void, count: usize, size: usize) -> *mut c_void, "rcx", "r8", reallocarray_at }
 export! { /// See `posix_memalign(3)`.
-    posix_memalign(out: *mut *mut c_void, alignment: usize, size: usize) -> c_int, "rcx", posix_memalign_at }
+    posix_memalign(out: *mut *mut c_void, alignment: usize, size: usize) -> c_int, "rcx", "r8", posix_memalign_at }
 export! { /// See `aligned_alloc(3)`.
-    aligned_alloc(alignment: usize, size: usize) -> *mut c_void, "rdx", aligned_alloc_at }
+    aligned_alloc(alignment: usize, size: usize) -> *mut c_void, "rdx", "rcx", aligned_alloc_at }
 export! { /// See `memalign(3)`.
-    memalign(alignment: usize, size: usize) -> *mut c_void, "rdx", memalign_at }
+    memalign(alignment: usize, size: usize) -> *mut c_void, "rdx", "rcx", memalign_at }
 export! { /// See `valloc(3)`.
-    valloc(size: usize) -> *mut c_void, "rsi", valloc_at }
+    valloc(size: usize) -> *mut c_void, "rsi", "rdx", valloc_at }
 export! { /// See `pvalloc(3)`.
-    pvalloc(size: usize) -> *mut c_void, "rsi", pvalloc_at }
+    pvalloc(size: usize) -> *mut c_void, "rsi", "rdx", pvalloc_at }
 
 /// Calls the real allocator and records the block that it returns.
 #[inline(always)]
-fn allocate(size: usize, sp: usize, real: impl FnOnce() -> *mut c_void) -> *mut c_void {
+fn allocate(size: usize, sp: usize, bp: usize, real: impl FnOnce() -> *mut c_void) -> *mut c_void {
     if !life::recording() {
-        life::watch_for_interpreter(Anchor { sp });
+        life::watch_for_interpreter(Anchor { sp, bp });
         return real();
     }
     let Some(guard) = Guard::enter() else { return real() };
     let block = real();
     if !block.is_null() {
-        record::allocated(&guard, block as usize, size, Origin::Native, Anchor { sp }, Lock::Unknown);
+        record::allocated(&guard, block as usize, size, Origin::Native, Anchor { sp, bp }, Lock::Unknown);
     }
     block
 }
 
-unsafe extern "C" fn malloc_at(size: usize, sp: usize) -> *mut c_void {
-    allocate(size, sp, || match real::malloc() {
+unsafe extern "C" fn malloc_at(size: usize, sp: usize, bp: usize) -> *mut c_void {
+    allocate(size, sp, bp, || match real::malloc() {
         // SAFETY: the program's own call.
         Some(malloc) => unsafe { malloc(size) },
         None => real::early(size),
     })
 }
 
-unsafe extern "C" fn calloc_at(count: usize, size: usize, sp: usize) -> *mut c_void {
-    allocate(count.wrapping_mul(size), sp, || match real::calloc() {
+unsafe extern "C" fn calloc_at(count: usize, size: usize, sp: usize, bp: usize) -> *mut c_void {
+    allocate(count.wrapping_mul(size), sp, bp, || match real::calloc() {
         // SAFETY: the program's own call.
         Some(calloc) => unsafe { calloc(count, size) },
         None => match count.checked_mul(size) {
@@ -85,32 +86,32 @@ unsafe extern "C" fn calloc_at(count: usize, size: usize, sp: usize) -> *mut c_v
     })
 }
 
-unsafe extern "C" fn aligned_alloc_at(alignment: usize, size: usize, sp: usize) -> *mut c_void {
-    allocate(size, sp, || match real::aligned_alloc() {
+unsafe extern "C" fn aligned_alloc_at(alignment: usize, size: usize, sp: usize, bp: usize) -> *mut c_void {
+    allocate(size, sp, bp, || match real::aligned_alloc() {
         // SAFETY: the program's own call.
         Some(aligned_alloc) => unsafe { aligned_alloc(alignment, size) },
         None => core::ptr::null_mut(),
     })
 }
 
-unsafe extern "C" fn memalign_at(alignment: usize, size: usize, sp: usize) -> *mut c_void {
-    allocate(size, sp, || match real::memalign() {
+unsafe extern "C" fn memalign_at(alignment: usize, size: usize, sp: usize, bp: usize) -> *mut c_void {
+    allocate(size, sp, bp, || match real::memalign() {
         // SAFETY: the program's own call.
         Some(memalign) => unsafe { memalign(alignment, size) },
         None => core::ptr::null_mut(),
     })
 }
 
-unsafe extern "C" fn valloc_at(size: usize, sp: usize) -> *mut c_void {
-    allocate(size, sp, || match real::valloc() {
+unsafe extern "C" fn valloc_at(size: usize, sp: usize, bp: usize) -> *mut c_void {
+    allocate(size, sp, bp, || match real::valloc() {
         // SAFETY: the program's own call.
         Some(valloc) => unsafe { valloc(size) },
         None => core::ptr::null_mut(),
     })
 }
 
-unsafe extern "C" fn pvalloc_at(size: usize, sp: usize) -> *mut c_void {
-    allocate(size, sp, || match real::pvalloc() {
+unsafe extern "C" fn pvalloc_at(size: usize, sp: usize, bp: usize) -> *mut c_void {
+    allocate(size, sp, bp, || match real::pvalloc() {
         // SAFETY: the program's own call.
         Some(pvalloc) => unsafe { pvalloc(size) },
         None => core::ptr::null_mut(),
@@ -122,9 +123,10 @@ unsafe extern "C" fn posix_memalign_at(
     alignment: usize,
     size: usize,
     sp: usize,
+    bp: usize,
 ) -> c_int {
     let mut result = libc::ENOMEM;
-    allocate(size, sp, || match real::posix_memalign() {
+    allocate(size, sp, bp, || match real::posix_memalign() {
         Some(posix_memalign) => {
             // SAFETY: the program's own call.
             result = unsafe { posix_memalign(out, alignment, size) };
@@ -143,6 +145,7 @@ fn reallocate(
     block: *mut c_void,
     size: usize,
     sp: usize,
+    bp: usize,
     real: impl FnOnce() -> *mut c_void,
 ) -> *mut c_void {
     if !life::recording() {
@@ -153,7 +156,7 @@ fn reallocate(
     let moved = real();
     if !moved.is_null() {
         if let Some(guard) = &guard {
-            record::allocated(guard, moved as usize, size, Origin::Native, Anchor { sp }, Lock::Unknown);
+            record::allocated(guard, moved as usize, size, Origin::Native, Anchor { sp, bp }, Lock::Unknown);
         }
     } else if let Some(known) = known.filter(|_| size != 0) {
         record::not_freed(block as usize, &known);
@@ -161,12 +164,12 @@ fn reallocate(
     moved
 }
 
-unsafe extern "C" fn realloc_at(block: *mut c_void, size: usize, sp: usize) -> *mut c_void {
+unsafe extern "C" fn realloc_at(block: *mut c_void, size: usize, sp: usize, bp: usize) -> *mut c_void {
     if let Some(old) = real::early_size(block) {
         // SAFETY: a block of the pool, of `old` bytes.
-        return unsafe { leave_pool(block, old, size, sp) };
+        return unsafe { leave_pool(block, old, size, sp, bp) };
     }
-    reallocate(block, size, sp, || match real::realloc() {
+    reallocate(block, size, sp, bp, || match real::realloc() {
         // SAFETY: the program's own call.
         Some(realloc) => unsafe { realloc(block, size) },
         None if block.is_null() => real::early(size),
@@ -179,10 +182,11 @@ unsafe extern "C" fn reallocarray_at(
     count: usize,
     size: usize,
     sp: usize,
+    bp: usize,
 ) -> *mut c_void {
     let total = count.checked_mul(size);
     // An overflow fails and leaves the block: any size but zero says so.
-    reallocate(block, total.unwrap_or(usize::MAX), sp, || match (real::reallocarray(), total) {
+    reallocate(block, total.unwrap_or(usize::MAX), sp, bp, || match (real::reallocarray(), total) {
         // SAFETY: the program's own call.
         (Some(reallocarray), _) => unsafe { reallocarray(block, count, size) },
         (None, Some(total)) => match real::realloc() {
@@ -197,9 +201,9 @@ unsafe extern "C" fn reallocarray_at(
 /// # Safety
 /// `block` must be of the pool and have `old` bytes.
 #[cold]
-unsafe fn leave_pool(block: *mut c_void, old: usize, size: usize, sp: usize) -> *mut c_void {
+unsafe fn leave_pool(block: *mut c_void, old: usize, size: usize, sp: usize, bp: usize) -> *mut c_void {
     // SAFETY: no requirement beyond those of `malloc`.
-    let moved = unsafe { malloc_at(size, sp) };
+    let moved = unsafe { malloc_at(size, sp, bp) };
     if !moved.is_null() {
         // SAFETY: both blocks have that many bytes and do not overlap.
         unsafe { core::ptr::copy_nonoverlapping(block.cast::<u8>(), moved.cast(), old.min(size)) };

@@ -27,8 +27,10 @@ pub unsafe extern "C" fn mmap(
     naked_asm!(
         "mov r11, qword ptr [rip + pyshim_thread@GOTTPOFF]",
         "mov qword ptr fs:[r11 + {entry}], rsp",
+        "mov qword ptr fs:[r11 + {entry_base}], rbp",
         "jmp {behind}",
         entry = const core::mem::offset_of!(Thread, entry),
+        entry_base = const core::mem::offset_of!(Thread, entry_base),
         behind = sym mmap_at,
     )
 }
@@ -58,14 +60,14 @@ unsafe extern "C" fn mmap_at(
     fd: c_int,
     offset: i64,
 ) -> *mut c_void {
-    let sp = thread().entry.get();
+    let (sp, bp) = (thread().entry.get(), thread().entry_base.get());
     let Some(mmap) = real::mmap() else { return libc::MAP_FAILED };
     let guard = if life::recording() { Guard::enter() } else { None };
     // SAFETY: the program's own call.
     let mapped = unsafe { mmap(at, len, protection, flags, fd, offset) };
     if let Some(guard) = guard.filter(|_| mapped != libc::MAP_FAILED) {
         // What a fixed mapping lands on is gone.
-        mappings::add(&guard, mapped as usize, len, Origin::Mapping, Anchor { sp });
+        mappings::add(&guard, mapped as usize, len, Origin::Mapping, Anchor { sp, bp });
     }
     mapped
 }
@@ -100,7 +102,14 @@ pub unsafe extern "C" fn mremap(
     flags: c_int,
     to: *mut c_void,
 ) -> *mut c_void {
-    naked_asm!("mov r9, rsp", "jmp {behind}", behind = sym mremap_at)
+    naked_asm!(
+        "mov r9, rsp",
+        "mov r11, qword ptr [rip + pyshim_thread@GOTTPOFF]",
+        "mov qword ptr fs:[r11 + {entry_base}], rbp",
+        "jmp {behind}",
+        entry_base = const core::mem::offset_of!(Thread, entry_base),
+        behind = sym mremap_at,
+    )
 }
 
 unsafe extern "C" fn mremap_at(
@@ -111,6 +120,7 @@ unsafe extern "C" fn mremap_at(
     to: *mut c_void,
     sp: usize,
 ) -> *mut c_void {
+    let bp = thread().entry_base.get();
     let Some(mremap) = real::mremap() else { return libc::MAP_FAILED };
     let guard = if life::recording() { Guard::enter() } else { None };
     let keeps = flags & libc::MREMAP_DONTUNMAP != 0;
@@ -122,7 +132,7 @@ unsafe extern "C" fn mremap_at(
     let moved = unsafe { mremap(at, old, new, flags, to) };
     if let Some(guard) = &guard {
         if moved != libc::MAP_FAILED {
-            mappings::add(guard, moved as usize, new, Origin::Mapping, Anchor { sp });
+            mappings::add(guard, moved as usize, new, Origin::Mapping, Anchor { sp, bp });
         } else if let Some(taken) = taken {
             mappings::put_back(guard, taken);
         }
@@ -137,17 +147,17 @@ unsafe extern "C" fn mremap_at(
 #[cfg_attr(not(test), unsafe(no_mangle))]
 #[unsafe(naked)]
 pub unsafe extern "C" fn shmat(id: c_int, at: *const c_void, flags: c_int) -> *mut c_void {
-    naked_asm!("mov rcx, rsp", "jmp {behind}", behind = sym shmat_at)
+    naked_asm!("mov rcx, rsp", "mov r8, rbp", "jmp {behind}", behind = sym shmat_at)
 }
 
-unsafe extern "C" fn shmat_at(id: c_int, at: *const c_void, flags: c_int, sp: usize) -> *mut c_void {
+unsafe extern "C" fn shmat_at(id: c_int, at: *const c_void, flags: c_int, sp: usize, bp: usize) -> *mut c_void {
     let Some(shmat) = real::shmat() else { return libc::MAP_FAILED };
     let guard = if life::recording() { Guard::enter() } else { None };
     // SAFETY: the program's own call.
     let mapped = unsafe { shmat(id, at, flags) };
     if let Some(guard) = guard.filter(|_| mapped != libc::MAP_FAILED) {
         if let Some(len) = segment_size(id) {
-            mappings::add(&guard, mapped as usize, len, Origin::SharedMemory, Anchor { sp });
+            mappings::add(&guard, mapped as usize, len, Origin::SharedMemory, Anchor { sp, bp });
         }
     }
     mapped

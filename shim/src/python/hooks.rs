@@ -150,11 +150,12 @@ pub fn look_after(_: &Guard) {
 
 /// Exports nothing: a function that hands on its stack pointer and jumps.
 macro_rules! entry {
-    ($name:ident($($arg:ident: $kind:ty),*), $register:literal, $behind:ident) => {
+    ($name:ident($($arg:ident: $kind:ty),*), $sp:literal, $bp:literal, $behind:ident) => {
         #[unsafe(naked)]
         unsafe extern "C" fn $name($($arg: $kind),*) -> *mut c_void {
             naked_asm!(
-                concat!("mov ", $register, ", rsp"),
+                concat!("mov ", $sp, ", rsp"),
+                concat!("mov ", $bp, ", rbp"),
                 "jmp {behind}",
                 behind = sym $behind,
             )
@@ -162,12 +163,12 @@ macro_rules! entry {
     };
 }
 
-entry!(raw_malloc(context: *mut c_void, size: usize), "rdx", raw_malloc_at);
-entry!(raw_calloc(context: *mut c_void, count: usize, size: usize), "rcx", raw_calloc_at);
-entry!(raw_realloc(context: *mut c_void, block: *mut c_void, size: usize), "rcx", raw_realloc_at);
-entry!(object_malloc(context: *mut c_void, size: usize), "rdx", object_malloc_at);
-entry!(object_calloc(context: *mut c_void, count: usize, size: usize), "rcx", object_calloc_at);
-entry!(object_realloc(context: *mut c_void, block: *mut c_void, size: usize), "rcx", object_realloc_at);
+entry!(raw_malloc(context: *mut c_void, size: usize), "rdx", "rcx", raw_malloc_at);
+entry!(raw_calloc(context: *mut c_void, count: usize, size: usize), "rcx", "r8", raw_calloc_at);
+entry!(raw_realloc(context: *mut c_void, block: *mut c_void, size: usize), "rcx", "r8", raw_realloc_at);
+entry!(object_malloc(context: *mut c_void, size: usize), "rdx", "rcx", object_malloc_at);
+entry!(object_calloc(context: *mut c_void, count: usize, size: usize), "rcx", "r8", object_calloc_at);
+entry!(object_realloc(context: *mut c_void, block: *mut c_void, size: usize), "rcx", "r8", object_realloc_at);
 
 #[inline(always)]
 fn origin(lock: Lock, size: usize) -> Origin {
@@ -179,7 +180,7 @@ fn origin(lock: Lock, size: usize) -> Origin {
 }
 
 #[inline(always)]
-fn allocate(size: usize, sp: usize, lock: Lock, real: impl FnOnce() -> *mut c_void) -> *mut c_void {
+fn allocate(size: usize, sp: usize, bp: usize, lock: Lock, real: impl FnOnce() -> *mut c_void) -> *mut c_void {
     if !life::recording() {
         return real();
     }
@@ -189,7 +190,7 @@ fn allocate(size: usize, sp: usize, lock: Lock, real: impl FnOnce() -> *mut c_vo
     }
     let block = real();
     if !block.is_null() {
-        record::allocated(&guard, block as usize, size, origin(lock, size), Anchor { sp }, lock);
+        record::allocated(&guard, block as usize, size, origin(lock, size), Anchor { sp, bp }, lock);
     }
     block
 }
@@ -199,6 +200,7 @@ fn reallocate(
     block: *mut c_void,
     size: usize,
     sp: usize,
+            bp: usize,
     lock: Lock,
     real: impl FnOnce() -> *mut c_void,
 ) -> *mut c_void {
@@ -214,7 +216,7 @@ fn reallocate(
     let moved = real();
     if !moved.is_null() {
         if let Some(guard) = &guard {
-            record::allocated(guard, moved as usize, size, origin(lock, size), Anchor { sp }, lock);
+            record::allocated(guard, moved as usize, size, origin(lock, size), Anchor { sp, bp }, lock);
         }
     } else if let Some(known) = known {
         record::not_freed(block as usize, &known);
@@ -225,11 +227,11 @@ fn reallocate(
 /// The four functions of a domain; `$lock` says whether its callers hold the interpreter lock.
 macro_rules! domain {
     ($lock:expr, $malloc:ident, $calloc:ident, $realloc:ident, $free:ident) => {
-        unsafe extern "C" fn $malloc(context: *mut c_void, size: usize, sp: usize) -> *mut c_void {
+        unsafe extern "C" fn $malloc(context: *mut c_void, size: usize, sp: usize, bp: usize) -> *mut c_void {
             // SAFETY: the context is the layer below, which `install` leaked.
             let below = unsafe { &*context.cast::<Allocator>() };
             // SAFETY: the program's own call, handed down.
-            allocate(size, sp, $lock, || unsafe { (below.malloc)(below.context, size) })
+            allocate(size, sp, bp, $lock, || unsafe { (below.malloc)(below.context, size) })
         }
 
         unsafe extern "C" fn $calloc(
@@ -237,11 +239,12 @@ macro_rules! domain {
             count: usize,
             size: usize,
             sp: usize,
+            bp: usize,
         ) -> *mut c_void {
             // SAFETY: as above.
             let below = unsafe { &*context.cast::<Allocator>() };
             // SAFETY: as above.
-            allocate(count.wrapping_mul(size), sp, $lock, || unsafe {
+            allocate(count.wrapping_mul(size), sp, bp, $lock, || unsafe {
                 (below.calloc)(below.context, count, size)
             })
         }
@@ -251,11 +254,12 @@ macro_rules! domain {
             block: *mut c_void,
             size: usize,
             sp: usize,
+            bp: usize,
         ) -> *mut c_void {
             // SAFETY: as above.
             let below = unsafe { &*context.cast::<Allocator>() };
             // SAFETY: as above.
-            reallocate(block, size, sp, $lock, || unsafe {
+            reallocate(block, size, sp, bp, $lock, || unsafe {
                 (below.realloc)(below.context, block, size)
             })
         }

@@ -1,0 +1,183 @@
+//! Native frames of the calling thread.
+//!
+//! Three ways, each the fallback of the one before:
+//! 1. [`paths`]: the thread has unwound this very path before, and a look at
+//!    the words on its stack proves that it is the same: half a nanosecond a frame.
+//! 2. [`rules`]: how each return address leads to the next was learned from the
+//!    program's unwind tables once: a few nanoseconds a frame.
+//! 3. libgcc's unwinder, for what those rules cannot say: a hundred.
+
+pub mod paths;
+mod rules;
+mod unwind;
+
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+pub use rules::forget as forget_rules;
+pub use unwind::unwind;
+
+/// Frames kept of one native stack.
+pub const MAX_NATIVE: usize = 96;
+
+/// The stack as it was when a hook was called.
+#[derive(Clone, Copy, Debug)]
+pub struct Anchor {
+    /// The stack pointer: points at the hook's return address.
+    pub sp: usize,
+    /// The frame pointer register, which may hold anything.
+    pub bp: usize,
+}
+
+impl Anchor {
+    /// The address that the hook returns to.
+    #[inline(always)]
+    pub fn caller(self) -> u64 {
+        // SAFETY: `sp` is the stack pointer at the entry of the hook that is running, so the word
+        // there is its return address.
+        unsafe { *(self.sp as *const u64) }
+    }
+}
+
+/// How much of the native stack is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Extent {
+    /// Nothing.
+    Off = 0,
+    /// What lies above the innermost Python frame; all of it on a thread without one.
+    Leaf = 1,
+    /// All of it.
+    Full = 2,
+}
+
+/// One native frame.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NativeFrame {
+    /// Return address.
+    pub pc: u64,
+    /// Where it lies on the stack.
+    pub slot: usize,
+    /// Whether it is a frame of the interpreter's evaluation loop.
+    pub evaluation: bool,
+    /// If the frame is addressed by rbp: where the value that rbp has in it was saved
+    /// ([`IN_REGISTER`]: nowhere, it was in the register), and that value.
+    pub base: Option<(usize, usize)>,
+}
+
+/// See [`NativeFrame::base`].
+pub const IN_REGISTER: usize = 0;
+
+/// A native stack, innermost first.
+pub struct Stack {
+    frames: [NativeFrame; MAX_NATIVE],
+    len: usize,
+    /// Frames were left out at the outer end.
+    pub truncated: bool,
+    /// Every step is known for sure, so that the path may be recognized later.
+    pub certain: bool,
+    /// Where the return address lies that was not taken in, being the evaluation loop's, and what it is.
+    pub stopped_at: Option<(usize, u64)>,
+}
+
+impl Stack {
+    /// No frames.
+    pub const fn new() -> Stack {
+        const NONE: NativeFrame = NativeFrame { pc: 0, slot: 0, evaluation: false, base: None };
+        Stack { frames: [NONE; MAX_NATIVE], len: 0, truncated: false, certain: true, stopped_at: None }
+    }
+
+    /// The frames.
+    pub fn frames(&self) -> &[NativeFrame] {
+        self.frames.get(..self.len).unwrap_or_default()
+    }
+
+    fn clear(&mut self) {
+        self.len = 0;
+        self.truncated = false;
+        self.certain = true;
+        self.stopped_at = None;
+    }
+
+    /// `false` once there is no room.
+    fn push(&mut self, frame: NativeFrame) -> bool {
+        match self.frames.get_mut(self.len) {
+            Some(place) => {
+                *place = frame;
+                self.len += 1;
+                true
+            }
+            None => {
+                self.truncated = true;
+                false
+            }
+        }
+    }
+}
+
+/// Start of `_PyEval_EvalFrameDefault`; 0 where there is no interpreter.
+pub static EVALUATION: AtomicUsize = AtomicUsize::new(0);
+/// Whether unwinding takes no lock here (glibc 2.35 or later).
+static LOCK_FREE: AtomicBool = AtomicBool::new(false);
+/// `_dl_find_object`, which glibc has from 2.35 on.
+static FIND_OBJECT: AtomicUsize = AtomicUsize::new(0);
+
+/// Looks what the C library offers. `false` if native frames cannot be had safely.
+pub fn prepare() -> bool {
+    let find = crate::real::symbol(libc::RTLD_DEFAULT, c"_dl_find_object");
+    FIND_OBJECT.store(find, Relaxed);
+    LOCK_FREE.store(find != 0, Relaxed);
+    find != 0
+}
+
+/// What keeps native frames from being recorded.
+pub fn trouble() -> Option<String> {
+    (!LOCK_FREE.load(Relaxed)).then(|| {
+        "no native frames: before glibc 2.35 unwinding takes the loader's lock".to_owned()
+    })
+}
+
+/// `struct dl_find_object` (`dlfcn.h`), and room for what may be added to it.
+#[repr(C)]
+struct Found {
+    flags: u64,
+    map_start: usize,
+    map_end: usize,
+    link_map: *const LinkMap,
+    eh_frame: *const u8,
+    rest: [u64; 9],
+}
+
+/// The public head of `struct link_map` (`link.h`).
+#[repr(C)]
+struct LinkMap {
+    base: usize,
+    name: *const core::ffi::c_char,
+}
+
+/// What the loader knows of the file that holds the code at `address`. Takes no lock.
+fn find_object(address: u64) -> Option<Found> {
+    let find = FIND_OBJECT.load(Relaxed);
+    if find == 0 {
+        return None;
+    }
+    let mut found = core::mem::MaybeUninit::<Found>::zeroed();
+    // SAFETY: the function of this name and type; it writes one structure, which is smaller than
+    // ours, and zero is valid for every field.
+    unsafe {
+        let find: extern "C" fn(usize, *mut Found) -> i32 = core::mem::transmute(find);
+        (find(address as usize, found.as_mut_ptr()) == 0).then(|| found.assume_init())
+    }
+}
+
+/// A handle for the library that holds the code at `address`.
+pub fn library_of(address: u64) -> Option<*mut core::ffi::c_void> {
+    let map = find_object(address)?.link_map;
+    // SAFETY: the loader's description of a loaded library, whose name ends in zero.
+    unsafe {
+        if map.is_null() || (*map).name.is_null() || *(*map).name == 0 {
+            return None;
+        }
+        let handle = libc::dlopen((*map).name, libc::RTLD_LAZY | libc::RTLD_NOLOAD);
+        (!handle.is_null()).then_some(handle)
+    }
+}
