@@ -112,8 +112,22 @@ const ASCII_SIZE: Field = field("unicode_object.asciiobject_size", [560, 640, 73
 #[allow(dead_code, reason = "for scripts/python-layout and the tests")]
 pub fn positions() -> impl Iterator<Item = (u8, &'static str, usize)> {
     const ALL: [Field; 16] = [
-        FINALIZING, CURRENT_FRAME, PREVIOUS, EXECUTABLE, INSTR_PTR, OWNER, FILENAME, QUALNAME,
-        LINETABLE, FIRSTLINENO, CODE_ADAPTIVE, BYTES_SIZE, BYTES_DATA, STATE, LENGTH_OF, ASCII_SIZE,
+        FINALIZING,
+        CURRENT_FRAME,
+        PREVIOUS,
+        EXECUTABLE,
+        INSTR_PTR,
+        OWNER,
+        FILENAME,
+        QUALNAME,
+        LINETABLE,
+        FIRSTLINENO,
+        CODE_ADAPTIVE,
+        BYTES_SIZE,
+        BYTES_DATA,
+        STATE,
+        LENGTH_OF,
+        ASCII_SIZE,
     ];
     let head = [("version", VERSION), ("free_threaded", FREE_THREADED)];
     [13, 14, 15].into_iter().enumerate().flat_map(move |(column, minor)| {

@@ -342,18 +342,27 @@ fn careful(address: usize) -> Option<usize> {
     sys::read_memory(address as u64, &mut word).then(|| usize::from_le_bytes(word))
 }
 
+/// The first `_PyCFrame` lies in the thread state, this near to its start.
+const FIRST_CFRAME: usize = 512;
+
 /// `None` if this thread has no Python frame now.
 fn trial(layout: &Layout) -> Option<bool> {
     let tstate = thread_state();
     if tstate == 0 {
         return None;
     }
-    let mut frame = careful(tstate + layout.tstate_frame as usize);
+    // SAFETY: every version's thread state is larger than any of the offsets that are tried.
+    let first: usize = unsafe { load(tstate + layout.tstate_frame as usize) };
+    if first == 0 {
+        return None;
+    }
+    let mut frame = Some(first);
     if layout.root == FrameRoot::CFrame {
-        frame = match frame {
-            Some(0) => return None,
-            Some(cframe) => careful(cframe + layout.cframe_current as usize),
-            None => None,
+        frame = if first.wrapping_sub(tstate) < FIRST_CFRAME {
+            // SAFETY: the first `_PyCFrame` is a part of the thread state itself.
+            Some(unsafe { load(first + layout.cframe_current as usize) })
+        } else {
+            careful(first + layout.cframe_current as usize)
         };
     }
     if frame == Some(0) {
