@@ -18,4 +18,4 @@ pub mod record;
 pub mod varint;
 
 pub use error::Error;
-pub use reader::{Amount, Dump, End, Mode, Module, Site, Totals};
+pub use reader::{Amount, Dump, End, Mode, Module, Site, Stack, Totals};

@@ -278,14 +278,14 @@ impl Dump {
 
     fn read_log(&mut self, file: &File, extents: &[Piece]) -> Result<(), Error> {
         let log = file.log(extents)?;
-        let mut rest = log.as_slice();
+        let (mut rest, mut context) = (log.as_slice(), record::Context::default());
         loop {
             let at = log.len() - rest.len();
             let bad = Error::Corrupt {
                 what: "a record of the log, counted from its start,",
                 offset: at as u64,
             };
-            match record::read(&mut rest) {
+            match record::read(&mut rest, &mut context) {
                 Step::End => return Ok(()),
                 Step::Bad => return Err(bad),
                 Step::Record(None) => {}

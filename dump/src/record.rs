@@ -6,6 +6,9 @@
 
 use crate::varint::{Input, put, put_bytes, unzigzag, zigzag};
 
+/// A stack is never deeper; more frames than this are damage.
+pub const MOST_FRAMES: usize = 4096;
+
 /// Bytes before a record's content.
 pub const FRAMING: usize = 9;
 
@@ -179,8 +182,24 @@ const SITE: u8 = 6;
 const NOTE: u8 = 7;
 const MARK: u8 = 8;
 
-/// Appends `record`, framing included.
-pub fn write(out: &mut Vec<u8>, record: &Record) {
+/// What a writer and a reader of the log remember of it: neighbouring sites
+/// mostly differ at the inner end, so a site only says how many outer frames
+/// it shares with the one before.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    last: Vec<Frame>,
+}
+
+impl Context {
+    /// Nothing to refer to.
+    pub const fn new() -> Context {
+        Context { last: Vec::new() }
+    }
+}
+
+/// Appends `record`, framing included. Start anew with an empty context where
+/// the record before this one may not be in the log.
+pub fn write(out: &mut Vec<u8>, context: &mut Context, record: &Record) {
     let start = out.len();
     out.extend_from_slice(&[0; FRAMING]);
     let kind = match record {
@@ -225,7 +244,11 @@ pub fn write(out: &mut Vec<u8>, record: &Record) {
             put(out, u64::from(*id));
             out.push(*origin as u8);
             out.push(u8::from(*truncated));
-            put_frames(out, frames);
+            let same = context.last.iter().rev().zip(frames.iter().rev());
+            let shared = same.take_while(|(one, other)| one == other).count();
+            put(out, shared as u64);
+            put_frames(out, &frames[..frames.len() - shared]);
+            context.last.clone_from(frames);
             SITE
         }
         Record::Note { text } => {
@@ -309,7 +332,7 @@ pub enum Step {
 }
 
 /// Takes one record from the front of `log`.
-pub fn read(log: &mut &[u8]) -> Step {
+pub fn read(log: &mut &[u8], context: &mut Context) -> Step {
     if log.is_empty() {
         return Step::End;
     }
@@ -325,14 +348,14 @@ pub fn read(log: &mut &[u8]) -> Step {
     if !(PROCESS..=MARK).contains(&kind) {
         return Step::Record(None);
     }
-    match decode(kind, content) {
+    match decode(kind, content, context) {
         Some(record) => Step::Record(Some(record)),
         None => Step::Bad,
     }
 }
 
 /// Fields that a later minor version appended are left unread.
-fn decode(kind: u8, content: &[u8]) -> Option<Record> {
+fn decode(kind: u8, content: &[u8], context: &mut Context) -> Option<Record> {
     let mut input = Input(content);
     let input = &mut input;
     Some(match kind {
@@ -359,12 +382,19 @@ fn decode(kind: u8, content: &[u8]) -> Option<Record> {
             Record::Module(Module { id, path, build_id, bias, start, end, loaded_ns: input.int()? })
         }
         UNLOAD => Record::Unload { id: input.int32()?, at_ns: input.int()? },
-        SITE => Record::Site {
-            id: input.int32()?,
-            origin: Origin::from_u8(input.byte()?)?,
-            truncated: input.byte()? != 0,
-            frames: frames(input)?,
-        },
+        SITE => {
+            let (id, origin) = (input.int32()?, Origin::from_u8(input.byte()?)?);
+            let truncated = input.byte()? != 0;
+            let shared = usize::try_from(input.int()?).ok()?;
+            let mut frames = frames(input)?;
+            let first = context.last.len().checked_sub(shared)?;
+            frames.extend_from_slice(context.last.get(first..)?);
+            if frames.len() > MOST_FRAMES {
+                return None;
+            }
+            context.last.clone_from(&frames);
+            Record::Site { id, origin, truncated, frames }
+        }
         NOTE => Record::Note { text: input.text()? },
         MARK => Record::Mark { at_ns: input.int()?, label: input.text()? },
         _ => return None,
@@ -414,6 +444,16 @@ mod tests {
                     Frame::Python { code: u32::MAX >> 1, instruction: 0, entry: true },
                 ],
             },
+            Record::Site {
+                id: 13,
+                origin: Origin::Native,
+                truncated: false,
+                frames: vec![
+                    Frame::Native { pc: 0x7f00_0000_9999 },
+                    Frame::Python { code: 7, instruction: 18, entry: false },
+                    Frame::Python { code: u32::MAX >> 1, instruction: 0, entry: true },
+                ],
+            },
             Record::Note { text: "no frames".into() },
             Record::Mark { at_ns: 5, label: "warm".into() },
         ]
@@ -421,26 +461,26 @@ mod tests {
 
     #[test]
     fn records_come_back() {
-        let mut log = Vec::new();
+        let (mut log, mut context) = (Vec::new(), Context::default());
         for record in samples() {
-            write(&mut log, &record);
+            write(&mut log, &mut context, &record);
         }
-        let mut rest = log.as_slice();
+        let (mut rest, mut context) = (log.as_slice(), Context::default());
         for record in samples() {
-            assert_eq!(read(&mut rest), Step::Record(Some(record)));
+            assert_eq!(read(&mut rest, &mut context), Step::Record(Some(record)));
         }
-        assert_eq!(read(&mut rest), Step::End);
+        assert_eq!(read(&mut rest, &mut context), Step::End);
     }
 
     #[test]
     fn a_changed_byte_is_noticed() {
         for record in samples() {
             let mut log = Vec::new();
-            write(&mut log, &record);
+            write(&mut log, &mut Context::default(), &record);
             for at in 0..log.len() {
                 let mut bent = log.clone();
                 bent[at] ^= 0x10;
-                assert_eq!(read(&mut bent.as_slice()), Step::Bad, "byte {at} of {record:?}");
+                assert_eq!(read(&mut bent.as_slice(), &mut Context::default()), Step::Bad, "byte {at} of {record:?}");
             }
         }
     }
@@ -448,10 +488,10 @@ mod tests {
     #[test]
     fn unknown_kinds_are_passed_over() {
         let mut log = Vec::new();
-        write(&mut log, &Record::Note { text: "x".into() });
+        write(&mut log, &mut Context::default(), &Record::Note { text: "x".into() });
         log[8] = 200;
         let crc = crc32fast::hash(&log[8..]);
         log[4..8].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(read(&mut log.as_slice()), Step::Record(None));
+        assert_eq!(read(&mut log.as_slice(), &mut Context::default()), Step::Record(None));
     }
 }

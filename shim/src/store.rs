@@ -16,6 +16,8 @@ use pyshim_dump::layout::{
     MAJOR, MAX_EXTENTS, MAGIC, MINOR, Moments, sites_through,
 };
 
+use pyshim_dump::record::Context;
+
 use crate::spin::SpinLock;
 use crate::sys::{self, Errno};
 
@@ -41,6 +43,8 @@ pub struct Store {
     log: *mut u8,
     log_capacity: usize,
     log_used: usize,
+    /// What the next record may refer to.
+    pub context: Context,
 }
 
 // SAFETY: the raw pointer is a mapping of the process, not tied to a thread.
@@ -133,6 +137,7 @@ impl Store {
             log: core::ptr::null_mut(),
             log_capacity: 0,
             log_used: 0,
+            context: Context::new(),
         }
     }
 

@@ -76,7 +76,7 @@ pub fn drain(store: &mut Store) {
     let mut batch = Vec::new();
     let mut count = 0;
     for record in receiver.try_iter().take(CHANNEL) {
-        record::write(&mut batch, &record);
+        record::write(&mut batch, &mut store.context, &record);
         count += 1;
         if batch.len() >= 32 << 10 {
             append(store, &mut batch, &mut count);
@@ -87,6 +87,7 @@ pub fn drain(store: &mut Store) {
 
 fn append(store: &mut Store, batch: &mut Vec<u8>, count: &mut u64) {
     if !batch.is_empty() && store.append(batch).is_err() {
+        store.context = record::Context::default();
         store::header().lost[Lost::Definitions as usize].fetch_add(*count, Relaxed);
     }
     batch.clear();
