@@ -51,8 +51,12 @@ impl Keeper {
 
     fn point(&mut self, now_ns: u64) -> Point {
         let rss = gauges::resident();
-        store::header().gauges[Gauge::Rss as usize].store(rss, Relaxed);
-        store::header().gauges[Gauge::PeakRss as usize].fetch_max(rss, Relaxed);
+        let header = store::header();
+        // Once stock was taken, the readings are those of that moment.
+        if header.final_ns.load(Relaxed) == 0 {
+            header.gauges[Gauge::Rss as usize].store(rss, Relaxed);
+        }
+        header.gauges[Gauge::PeakRss as usize].fetch_max(rss, Relaxed);
         let mut point = Point { at_ms: now_ns / 1_000_000, rss, ..Point::default() };
         let count = store::site_count();
         self.last.resize(count as usize, (0, 0));

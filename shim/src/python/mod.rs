@@ -6,6 +6,7 @@
 //! allocate, count references or take a lock is ever called.
 
 pub mod code;
+pub mod debug_offsets;
 pub mod hooks;
 pub mod layout;
 pub mod walk;
@@ -15,6 +16,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use crate::native;
 use crate::real::symbol;
+use layout::Layout;
 
 static FOUND: AtomicBool = AtomicBool::new(false);
 static VERSION: AtomicPtr<c_char> = AtomicPtr::new(core::ptr::null_mut());
@@ -55,7 +57,7 @@ fn prepare_walk(handle: *mut c_void) -> Result<(), usize> {
     let minor = minor(&version()).ok_or(UNKNOWN_VERSION)?;
     let known = layout::for_minor(minor).ok_or(UNKNOWN_VERSION)?;
     let runtime = symbol(handle, c"_PyRuntime");
-    let layout = known;
+    let layout = refine(known, runtime);
     let interpreter = walk::Interpreter {
         layout,
         thread_state: symbol(handle, c"PyGILState_GetThisThreadState"),
@@ -75,6 +77,20 @@ fn prepare_walk(handle: *mut c_void) -> Result<(), usize> {
     }
     walk::set_interpreter(&interpreter);
     Ok(())
+}
+
+/// From 3.13 on the interpreter describes itself; its word counts more than the table's.
+fn refine(known: &'static Layout, runtime: usize) -> &'static Layout {
+    if known.minor < 13 || runtime == 0 {
+        return known;
+    }
+    // SAFETY: `_PyRuntime` begins with its description, and is many times this long.
+    let bytes =
+        unsafe { core::slice::from_raw_parts(runtime as *const u8, debug_offsets::LENGTH) };
+    match debug_offsets::read(bytes, known.minor) {
+        Some(overrides) => Box::leak(Box::new(overrides.apply(known))),
+        None => known,
+    }
 }
 
 fn full_version() -> String {

@@ -283,7 +283,7 @@ unsafe fn read_frame(layout: &Layout, frame: usize) -> View {
             }
         }
         let code = (load::<u64>(frame + layout.frame_code as usize) & layout.code_mask) as usize;
-        if code == 0 || !is_code(code) {
+        if code == 0 || !is_code(code) || is_clean_up(layout, code) {
             return View::Other;
         }
         let instruction = match layout.instr {
@@ -312,6 +312,21 @@ unsafe fn read_frame(layout: &Layout, frame: usize) -> View {
 unsafe fn is_code(object: usize) -> bool {
     // SAFETY: an object's second word is its type.
     unsafe { load::<usize>(object + 8) == CODE_TYPE.load(Relaxed) }
+}
+
+/// Whether this is the code that a specialized call of a class leaves on the stack to check what
+/// `__init__` returned (3.13 to 3.15). It is no code of the program's: it begins at line 0, and its
+/// file name and its qualified name are one object.
+///
+/// # Safety
+/// `code` must be a code object of the interpreter that `layout` describes.
+unsafe fn is_clean_up(layout: &Layout, code: usize) -> bool {
+    // SAFETY: fields of a code object.
+    unsafe {
+        load::<i32>(code + layout.code_firstlineno as usize) == 0
+            && load::<usize>(code + layout.code_filename as usize)
+                == load::<usize>(code + layout.code_name as usize)
+    }
 }
 
 /// Proves the layout on the first stack that there is, reading through the
@@ -378,8 +393,8 @@ fn trial(layout: &Layout) -> Option<bool> {
             careful((at + offset as usize) & !7).map(|word| (word >> (((at + offset as usize) & 7) * 8)) as u8)
         });
         if !owner.is_some_and(|owner| layout.entry.is_boundary(owner)) {
-            let code = careful(at + layout.frame_code as usize)? & layout.code_mask as usize;
-            match careful(code + 8) {
+            let code = careful(at + layout.frame_code as usize).unwrap_or(0);
+            match careful((code & layout.code_mask as usize) + 8) {
                 Some(kind) if kind == CODE_TYPE.load(Relaxed) => codes += 1,
                 _ => return Some(false),
             }
