@@ -9,6 +9,8 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 macro_rules! real {
     ($($name:ident: fn($($arg:ty),*) $(-> $result:ty)?;)*) => {
+        // Named as in C.
+        #[allow(non_snake_case)]
         struct Table { $($name: AtomicUsize,)* }
         static TABLE: Table = Table { $($name: AtomicUsize::new(0),)* };
 
@@ -17,6 +19,7 @@ macro_rules! real {
         }
 
         $(
+            #[allow(non_snake_case)]
             /// The function of this name; `None` where the C library has none.
             #[inline(always)]
             pub fn $name() -> Option<unsafe extern "C" fn($($arg),*) $(-> $result)?> {

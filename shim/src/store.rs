@@ -146,11 +146,6 @@ impl Store {
         !self.path.is_empty()
     }
 
-    /// The file's path without its final zero.
-    pub fn path(&self) -> &[u8] {
-        self.path.split_last().map_or(&[], |(_, path)| path)
-    }
-
     /// Creates the file; counters that are not zero by now are kept.
     pub fn create(&mut self, path: &[u8], identity: &Identity) -> Result<(), Failure> {
         let (path, fd) = create_new(path)?;

@@ -73,17 +73,13 @@ pub struct Stack {
     len: usize,
     /// Frames were left out at the outer end.
     pub truncated: bool,
-    /// Every step is known for sure, so that the path may be recognized later.
-    pub certain: bool,
-    /// Where the return address lies that was not taken in, being the evaluation loop's, and what it is.
-    pub stopped_at: Option<(usize, u64)>,
 }
 
 impl Stack {
     /// No frames.
     pub const fn new() -> Stack {
         const NONE: NativeFrame = NativeFrame { pc: 0, slot: 0, evaluation: false, base: None };
-        Stack { frames: [NONE; MAX_NATIVE], len: 0, truncated: false, certain: true, stopped_at: None }
+        Stack { frames: [NONE; MAX_NATIVE], len: 0, truncated: false }
     }
 
     /// The frames.
@@ -94,8 +90,6 @@ impl Stack {
     fn clear(&mut self) {
         self.len = 0;
         self.truncated = false;
-        self.certain = true;
-        self.stopped_at = None;
     }
 
     /// `false` once there is no room.

@@ -13,10 +13,12 @@ use crate::hash::mix;
 use crate::spin::SpinLock;
 use crate::sys;
 
-use super::{Anchor, IN_REGISTER, Stack, unwind};
+use super::unwind::{End, by_rules};
+use super::{Anchor, IN_REGISTER, MAX_NATIVE, Stack, unwind};
 
 const PATHS: usize = 1024;
-const CHECKS: usize = 16 * 1024;
+/// Words of the longest path that is kept. Longer ones are walked by rules each time.
+const CHECKS: usize = 14;
 
 /// A word of the stack that must be as it was.
 #[derive(Clone, Copy)]
@@ -30,19 +32,17 @@ struct Check {
 
 const REGISTER: u32 = u32::MAX;
 
-#[derive(Clone, Copy)]
+#[repr(C, align(64))]
 struct Path {
     key: u64,
     hash: u64,
-    first: u32,
-    count: u32,
+    count: usize,
+    checks: [Check; CHECKS],
 }
 
 /// The paths of one thread. All zero is an empty cache.
 pub struct PathCache {
     paths: [Path; PATHS],
-    checks: [Check; CHECKS],
-    used: u32,
     next_free: *mut PathCache,
 }
 
@@ -111,27 +111,25 @@ pub fn release() {
 /// path is likely to (the Python instruction that runs).
 #[inline(always)]
 pub fn key(guard: &Guard, anchor: Anchor, stop_at_evaluation: bool, hint: u64) -> u64 {
-    let key = mix(hint, anchor.caller()) | 1;
+    // Paths of different length end at different depths: the stack pointer tells them apart. Where
+    // it lies otherwise makes no difference to whether a path holds.
+    let key = mix(hint ^ (anchor.sp as u64) << 16, anchor.caller()) | 1;
     let cache = guard.thread.paths.get();
     if !cache.is_null() {
         // SAFETY: the thread's own cache; only this thread uses it, inside the guard.
         let cache = unsafe { &*cache };
         let path = &cache.paths[key as usize >> 1 & (PATHS - 1)];
-        if path.key == key && cache.holds(path, anchor) {
+        if path.key == key && path.holds(anchor) {
             return path.hash;
         }
     }
     learn(guard, anchor, stop_at_evaluation, key)
 }
 
-impl PathCache {
+impl Path {
     #[inline(always)]
-    fn holds(&self, path: &Path, anchor: Anchor) -> bool {
-        let first = path.first as usize;
-        let Some(checks) = self.checks.get(first..first + path.count as usize) else {
-            return false;
-        };
-        for check in checks {
+    fn holds(&self, anchor: Anchor) -> bool {
+        for check in self.checks.iter().take(self.count) {
             let word = if check.offset == REGISTER {
                 anchor.bp as u64
             } else {
@@ -147,48 +145,63 @@ impl PathCache {
         true
     }
 
+    /// Adds a word; one too many spoils the path.
+    #[inline(always)]
     fn push(&mut self, check: Check) {
-        if let Some(place) = self.checks.get_mut(self.used as usize) {
-            *place = check;
-            self.used += 1;
+        match self.checks.get_mut(self.count) {
+            Some(place) => {
+                *place = check;
+                self.count += 1;
+            }
+            None => self.key = 0,
         }
     }
 }
 
-/// Unwinds, and keeps the path.
-#[cold]
+/// Walks, and keeps the path in the place of whichever had the same.
 #[inline(never)]
 fn learn(guard: &Guard, anchor: Anchor, stop_at_evaluation: bool, key: u64) -> u64 {
-    let mut stack = Stack::new();
-    unwind(guard, anchor, stop_at_evaluation, &mut stack);
-    let frames = stack.frames();
-    let mut hash = 1;
-    for frame in frames {
-        hash = mix(hash, frame.pc);
-    }
     let cache = guard.thread.paths.get();
     // SAFETY: the thread's own cache; the reference ends with this call.
     let cache = if cache.is_null() { new_cache(guard) } else { Some(unsafe { &mut *cache }) };
-    let Some(cache) = cache.filter(|_| stack.certain) else { return hash };
-    // Two checks a frame at most, and one for the frame at which unwinding stopped.
-    if cache.used as usize + 2 * frames.len() + 2 > CHECKS {
-        cache.used = 0;
-        cache.paths.fill(Path { key: 0, hash: 0, first: 0, count: 0 });
-    }
-    let first = cache.used;
+    let Some(cache) = cache else { return walk_by_all_means(guard, anchor, stop_at_evaluation) };
+    let path = &mut cache.paths[key as usize >> 1 & (PATHS - 1)];
+    path.key = key;
+    path.count = 0;
     let distance = |slot: usize| (slot - anchor.sp) as u32;
-    for frame in frames {
-        cache.push(Check { offset: distance(frame.slot), relative: 0, value: frame.pc });
+    let (mut hash, mut frames) = (1, 0);
+    let end = by_rules(anchor, stop_at_evaluation, |frame| {
+        if frames == MAX_NATIVE {
+            return false;
+        }
+        frames += 1;
+        hash = mix(hash, frame.pc);
+        path.push(Check { offset: distance(frame.slot), relative: 0, value: frame.pc });
         if let Some((saved_at, base)) = frame.base {
             let offset = if saved_at == IN_REGISTER { REGISTER } else { distance(saved_at) };
             let value = (base as u64).wrapping_sub(anchor.sp as u64);
-            cache.push(Check { offset, relative: u32::MAX, value });
+            path.push(Check { offset, relative: u32::MAX, value });
+        }
+        true
+    });
+    match end {
+        End::Whole => {}
+        End::Evaluation(slot, pc) => {
+            path.push(Check { offset: distance(slot), relative: 0, value: pc });
+        }
+        End::Unknown => {
+            path.key = 0;
+            return walk_by_all_means(guard, anchor, stop_at_evaluation);
         }
     }
-    if let Some((slot, pc)) = stack.stopped_at {
-        cache.push(Check { offset: distance(slot), relative: 0, value: pc });
-    }
-    let count = cache.used - first;
-    cache.paths[key as usize >> 1 & (PATHS - 1)] = Path { key, hash, first, count };
+    path.hash = hash;
     hash
+}
+
+/// The hash of a stack that cannot be kept.
+#[cold]
+fn walk_by_all_means(guard: &Guard, anchor: Anchor, stop_at_evaluation: bool) -> u64 {
+    let mut stack = Stack::new();
+    unwind(guard, anchor, stop_at_evaluation, &mut stack);
+    stack.frames().iter().fold(1, |hash, frame| mix(hash, frame.pc))
 }

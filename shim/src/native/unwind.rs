@@ -11,15 +11,30 @@ use crate::guard::Guard;
 #[inline(never)]
 pub fn unwind(_: &Guard, anchor: Anchor, stop_at_evaluation: bool, out: &mut Stack) {
     out.clear();
-    if !by_rules(anchor, stop_at_evaluation, out) {
+    if by_rules(anchor, stop_at_evaluation, |frame| out.push(frame)) == End::Unknown {
         out.clear();
-        out.certain = false;
         by_libgcc(anchor, stop_at_evaluation, out);
     }
 }
 
-/// `false` if some frame is beyond what rules can say.
-fn by_rules(anchor: Anchor, stop_at_evaluation: bool, out: &mut Stack) -> bool {
+/// How a walk by rules ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// At the outermost frame, or where the caller wanted no more.
+    Whole,
+    /// At a frame of the evaluation loop: where its return address lies, and what it is.
+    Evaluation(usize, u64),
+    /// At a frame that is beyond what rules can say.
+    Unknown,
+}
+
+/// Walks by rules and calls `seen` with each frame until that says `false`.
+#[inline(always)]
+pub fn by_rules(
+    anchor: Anchor,
+    stop_at_evaluation: bool,
+    mut seen: impl FnMut(NativeFrame) -> bool,
+) -> End {
     let mut slot = anchor.sp;
     let (mut base, mut base_saved_at) = (anchor.bp, IN_REGISTER);
     loop {
@@ -27,12 +42,11 @@ fn by_rules(anchor: Anchor, stop_at_evaluation: bool, out: &mut Stack) -> bool {
         // function inside it place on this thread's stack.
         let pc = unsafe { *(slot as *const u64) };
         if pc == 0 {
-            return true;
+            return End::Whole;
         }
         let rule = rules::rule(pc);
         if rule.evaluation && stop_at_evaluation {
-            out.stopped_at = Some((slot, pc));
-            return true;
+            return End::Evaluation(slot, pc);
         }
         // The stack pointer in the frame that `pc` returns into.
         let sp = slot + 8;
@@ -40,18 +54,18 @@ fn by_rules(anchor: Anchor, stop_at_evaluation: bool, out: &mut Stack) -> bool {
             Step::ByStack(offset) => (sp + offset, false),
             Step::ByBase(offset) => (base.wrapping_add(offset), true),
             Step::End => (0, false),
-            Step::Unknown => return false,
+            Step::Unknown => return End::Unknown,
         };
         let base_known = by_base.then_some((base_saved_at, base));
-        if !out.push(NativeFrame { pc, slot, evaluation: rule.evaluation, base: base_known }) {
-            return true;
+        if !seen(NativeFrame { pc, slot, evaluation: rule.evaluation, base: base_known }) {
+            return End::Whole;
         }
         if rule.step == Step::End {
-            return true;
+            return End::Whole;
         }
         // Frames lie further and further out, each in its word's place.
         if frame_end <= sp || frame_end % 8 != 0 || frame_end - sp > 64 << 20 {
-            return false;
+            return End::Unknown;
         }
         if rule.base_saved != 0 {
             base_saved_at = frame_end - rule.base_saved;

@@ -53,29 +53,6 @@ pub fn set_interpreter(interpreter: &Interpreter) {
     LAYOUT.store(core::ptr::from_ref(interpreter.layout).cast_mut(), Release);
 }
 
-/// Whether frames are walked, or will be once there are some.
-pub fn state() -> State {
-    match (LAYOUT.load(Relaxed).is_null(), TRUSTED.load(Relaxed)) {
-        (true, _) => State::Unknown,
-        (_, 0) => State::Untried,
-        (_, 1) => State::Trusted,
-        _ => State::Wrong,
-    }
-}
-
-/// See [`state`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// No interpreter, or one whose layout is not known.
-    Unknown,
-    /// No frame was seen yet.
-    Untried,
-    /// Frames are as the layout says.
-    Trusted,
-    /// They are not: no Python frames.
-    Wrong,
-}
-
 /// The layout of the interpreter that is walked.
 pub fn layout() -> Option<&'static Layout> {
     // SAFETY: null, or a layout that lives for the whole program.
