@@ -480,7 +480,11 @@ mod tests {
             for at in 0..log.len() {
                 let mut bent = log.clone();
                 bent[at] ^= 0x10;
-                assert_eq!(read(&mut bent.as_slice(), &mut Context::default()), Step::Bad, "byte {at} of {record:?}");
+                assert_eq!(
+                    read(&mut bent.as_slice(), &mut Context::default()),
+                    Step::Bad,
+                    "byte {at} of {record:?}"
+                );
             }
         }
     }

@@ -3,8 +3,7 @@
 
 use core::ffi::{c_char, c_int, c_void};
 use core::sync::atomic::{
-    AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
-    Ordering::SeqCst,
+    AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst,
 };
 
 use pyshim_dump::layout::{BlobKind, EndKind};
@@ -38,7 +37,6 @@ static EPOCH_START_NS: AtomicU64 = AtomicU64::new(0);
 /// A forked child that has not needed a dump yet.
 static UNBORN: AtomicBool = AtomicBool::new(false);
 static FINAL_TAKEN: AtomicBool = AtomicBool::new(false);
-static EXIT_STATUS: AtomicI32 = AtomicI32::new(0);
 static THREAD_KEY: AtomicU32 = AtomicU32::new(u32::MAX);
 static MAIN_INTERPRETER: AtomicUsize = AtomicUsize::new(0);
 
@@ -71,17 +69,18 @@ pub fn since_epoch_ms() -> u64 {
 #[unsafe(link_section = ".init_array")]
 static START: extern "C" fn(c_int, *const *const c_char, *const *const c_char) = start;
 
-/// Runs after every other handler and destructor that was registered later.
-#[cfg(not(test))]
-#[used]
-#[unsafe(link_section = ".fini_array")]
-static FINISH: extern "C" fn() = finish;
-
 #[cfg_attr(test, allow(dead_code))]
 extern "C" fn start(_: c_int, _: *const *const c_char, _: *const *const c_char) {
     let Some(guard) = Guard::enter() else { return };
     real::resolve();
-    let settings = Settings::read(log::complain);
+    if !heap::prepare() {
+        return;
+    }
+    let settings = Settings::read(|name, value, wanted| {
+        if !parent_is_shimmed() {
+            log::complain(name, value, wanted);
+        }
+    });
     log::set(settings.log.as_deref());
     if settings.follow == Follow::None {
         leave_children_alone();
@@ -95,6 +94,14 @@ extern "C" fn start(_: c_int, _: *const *const c_char, _: *const *const c_char) 
         PHASE.store(WATCHING, SeqCst);
     }
 }
+
+/// Whether the parent process has this library too, and so has said already what there was to say.
+fn parent_is_shimmed() -> bool {
+    let maps = sys::read_file(format!("/proc/{}/maps\0", sys::parent_pid()).as_bytes());
+    maps.windows(LIBRARY.len()).any(|window| window == LIBRARY)
+}
+
+const LIBRARY: &[u8] = b"/libpyshim.so";
 
 /// Takes this library out of `LD_PRELOAD`, so that child processes run without it.
 fn leave_children_alone() {
@@ -120,14 +127,17 @@ fn leave_children_alone() {
     }
 }
 
+/// With a limit below this the tables would take what the program needs itself.
+const LEAST_ADDRESS_SPACE: u64 = 256 << 20;
+
 /// Sets everything up and starts to record. `interpreter` is a handle in which it is found.
 fn begin(guard: &Guard, interpreter: Option<*mut c_void>) {
     let now = sys::monotonic_ns();
     START_NS.store(now, Relaxed);
     EPOCH_START_NS.store(now, Relaxed);
     PID.store(sys::pid(), Relaxed);
-    if !(heap::prepare() && live::prepare() && store::prepare()) {
-        log::say("no address space for its tables: nothing is recorded");
+    if sys::address_space_limit() < LEAST_ADDRESS_SPACE || !(live::prepare() && store::prepare()) {
+        log::say("too little address space for its tables: nothing is recorded");
         return stop();
     }
     collector::prepare();
@@ -164,8 +174,9 @@ fn begin(guard: &Guard, interpreter: Option<*mut c_void>) {
     write_process(interpreter.is_some());
     collector::round(false);
     PHASE.store(RECORDING, SeqCst);
-    if interpreter.is_none() {
+    if interpreter.is_none() || !hook_python {
         // No Python hook will start it, and nothing here is a lock of the C library.
+        WITHOUT_PYTHON_HOOKS.store(true, SeqCst);
         collector::not_before(0);
         collector::ensure(guard, since_start_ns());
     }
@@ -206,7 +217,9 @@ fn create_dump(forked: bool) -> bool {
             Failure::Moved | Failure::NoFile => "the file is gone".into(),
         };
         let path = String::from_utf8_lossy(&path);
-        log::say(&format!("cannot create {path}: {reason}; nothing is recorded (PYSHIM_OUT names another place)"));
+        log::say(&format!(
+            "cannot create {path}: {reason}; nothing is recorded (PYSHIM_OUT names another place)"
+        ));
         return false;
     }
     // Site 0 is always there.
@@ -335,6 +348,19 @@ fn look_for_interpreter(anchor: Anchor) {
     }
 }
 
+/// Python's allocators are not hooked: `malloc` and `free` must look themselves for the teardown.
+static WITHOUT_PYTHON_HOOKS: AtomicBool = AtomicBool::new(false);
+
+/// What [`check_final`] does, for hooks that any thread may call.
+#[inline(always)]
+pub fn check_final_without_hooks() {
+    if WITHOUT_PYTHON_HOOKS.load(Relaxed) && walk::finalizing() != 0 {
+        if let Some(guard) = Guard::enter() {
+            check_final(&guard);
+        }
+    }
+}
+
 /// Whether the interpreter's teardown has begun; the first to see it takes stock.
 #[inline(always)]
 pub fn check_final(guard: &Guard) {
@@ -362,13 +388,9 @@ fn take_final(_: &Guard) {
     census::take(BlobKind::FinalCensus);
 }
 
+/// Registered before anything else, so it runs after every other handler and destructor.
 extern "C" fn exited(status: c_int, _: *mut c_void) {
-    EXIT_STATUS.store(status, Relaxed);
-}
-
-#[cfg_attr(test, allow(dead_code))]
-extern "C" fn finish() {
-    end(EndKind::Exit, EXIT_STATUS.load(Relaxed));
+    end(EndKind::Exit, status);
 }
 
 /// The process ends, or becomes another program. `true` if that was noted.

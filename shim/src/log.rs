@@ -50,7 +50,8 @@ pub fn say(message: &str) {
 
 /// Says that a setting is wrong: on stderr, whatever the target.
 pub fn complain(name: &str, value: &str, wanted: &str) {
-    let line = format!("pyshim: {name}={value} is not understood (wanted: {wanted}); the default holds\n");
+    let line =
+        format!("pyshim: {name}={value} is not understood (wanted: {wanted}); the default holds\n");
     sys::write(2, line.as_bytes());
 }
 

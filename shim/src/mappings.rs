@@ -23,34 +23,70 @@ static RANGES: SpinLock<Ranges> = SpinLock::new(Ranges(BTreeMap::new()));
 
 struct Ranges(BTreeMap<usize, Range>);
 
-/// Pieces that were taken out, with their starts.
-pub struct Taken(Vec<(usize, Range)>);
+/// What was cut out of one range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cut {
+    /// The range as it was.
+    start: usize,
+    whole: Range,
+    /// Bytes that went.
+    bytes: usize,
+    /// Ranges that are left of it: none, one, or one on either side.
+    left: usize,
+}
+
+/// Cuts that can be undone.
+pub struct Taken(Vec<Cut>);
 
 const PAGE: usize = 4096;
 
 impl Ranges {
     /// Takes `start..end` out. A range that sticks out on a side keeps that side.
-    fn take(&mut self, start: usize, end: usize) -> Vec<(usize, Range)> {
+    fn take(&mut self, start: usize, end: usize) -> Vec<Cut> {
         let first = match self.0.range(..start).next_back() {
             Some((&at, range)) if at + range.len > start => at,
             _ => start,
         };
         let touched: Vec<(usize, Range)> =
             self.0.range(first..end).map(|(&at, &range)| (at, range)).collect();
-        let mut taken = Vec::with_capacity(touched.len());
-        for (at, range) in touched {
+        let mut cuts = Vec::with_capacity(touched.len());
+        for (at, whole) in touched {
             self.0.remove(&at);
-            let (from, to) = (at.max(start), (at + range.len).min(end));
+            let (from, to) = (at.max(start), (at + whole.len).min(end));
+            let mut cut = Cut { start: at, whole, bytes: to - from, left: 0 };
             if at < from {
-                self.0.insert(at, Range { len: from - at, ..range });
+                self.0.insert(at, Range { len: from - at, ..whole });
+                cut.left += 1;
             }
-            if to < at + range.len {
-                self.0.insert(to, Range { len: at + range.len - to, ..range });
+            if to < at + whole.len {
+                self.0.insert(to, Range { len: at + whole.len - to, ..whole });
+                cut.left += 1;
             }
-            // How many ranges there are of it now, to count blocks.
-            taken.push((from, Range { len: to - from, ..range }));
+            cuts.push(cut);
         }
-        taken
+        cuts
+    }
+
+    /// Makes ranges whole again.
+    fn undo(&mut self, cuts: &[Cut]) {
+        for cut in cuts {
+            self.take(cut.start, cut.start + cut.whole.len);
+            self.0.insert(cut.start, cut.whole);
+        }
+    }
+}
+
+/// Bytes leave with each cut; a block leaves with the last piece of a range, and a range that is
+/// cut in two is one block more.
+fn count(cuts: &[Cut]) {
+    for cut in cuts {
+        let tally = &store::counters(cut.whole.site).free;
+        tally.freed_bytes.fetch_add(cut.bytes as u64, Relaxed);
+        match cut.left {
+            0 => _ = tally.freed_blocks.fetch_add(1, Relaxed),
+            1 => {}
+            _ => _ = tally.allocated_blocks.fetch_add(1, Relaxed),
+        }
     }
 }
 
@@ -62,9 +98,7 @@ pub fn add(guard: &Guard, start: usize, len: usize, origin: Origin, anchor: Anch
     }
     let site = record::site(guard, origin, anchor);
     let mut ranges = RANGES.lock();
-    let before = ranges.0.len();
-    let gone = ranges.take(start, start + len);
-    count_taken(&gone, before, ranges.0.len());
+    count(&ranges.take(start, start + len));
     ranges.0.insert(start, Range { len, site });
     drop(ranges);
     let tally = &store::counters(site).free;
@@ -72,43 +106,29 @@ pub fn add(guard: &Guard, start: usize, len: usize, origin: Origin, anchor: Anch
     tally.allocated_bytes.fetch_add(len as u64, Relaxed);
 }
 
-/// Bytes leave with each piece; a block leaves with the last piece of a range,
-/// and cutting a range in two makes one more.
-fn count_taken(taken: &[(usize, Range)], before: usize, after: usize) {
-    for (_, range) in taken {
-        store::counters(range.site).free.freed_bytes.fetch_add(range.len as u64, Relaxed);
-    }
-    let Some((_, first)) = taken.first() else { return };
-    if after > before {
-        store::counters(first.site).free.allocated_blocks.fetch_add(1, Relaxed);
-        return;
-    }
-    // Whole ranges went: those strictly inside, and the outer ones unless something of them stayed.
-    for (_, range) in taken.iter().take(before - after) {
-        store::counters(range.site).free.freed_blocks.fetch_add(1, Relaxed);
-    }
-}
-
 /// Takes a range out before it is unmapped.
 pub fn take(_: &Guard, start: usize, len: usize) -> Taken {
     let mut ranges = RANGES.lock();
-    if ranges.0.is_empty() {
+    // The kernel refuses these, so nothing goes.
+    if ranges.0.is_empty() || start % PAGE != 0 || len == 0 {
         return Taken(Vec::new());
     }
-    let before = ranges.0.len();
-    let taken = ranges.take(start, start.saturating_add(len.next_multiple_of(PAGE)));
-    count_taken(&taken, before, ranges.0.len());
-    Taken(taken)
+    let cuts = ranges.take(start, start.saturating_add(len.next_multiple_of(PAGE)));
+    count(&cuts);
+    Taken(cuts)
 }
 
 /// Puts ranges back: they were not unmapped after all.
 pub fn put_back(_: &Guard, taken: Taken) {
-    let mut ranges = RANGES.lock();
-    for (at, range) in taken.0 {
-        ranges.0.insert(at, range);
-        let tally = &store::counters(range.site).free;
-        tally.allocated_bytes.fetch_add(range.len as u64, Relaxed);
-        tally.allocated_blocks.fetch_add(1, Relaxed);
+    RANGES.lock().undo(&taken.0);
+    for cut in taken.0 {
+        let tally = &store::counters(cut.whole.site).free;
+        tally.freed_bytes.fetch_sub(cut.bytes as u64, Relaxed);
+        match cut.left {
+            0 => _ = tally.freed_blocks.fetch_sub(1, Relaxed),
+            1 => {}
+            _ => _ = tally.allocated_blocks.fetch_sub(1, Relaxed),
+        }
     }
 }
 
@@ -152,8 +172,12 @@ mod tests {
     #[test]
     fn a_range_is_cut_where_it_is_unmapped() {
         let mut table = ranges(&[(100, 100)]);
-        assert_eq!(table.take(120, 150).len(), 1);
+        let cuts = table.take(120, 150);
+        assert_eq!((cuts[0].bytes, cuts[0].left), (30, 2));
         assert_eq!(left(&table), [(100, 20), (150, 50)]);
+        table.undo(&cuts);
+        assert_eq!(left(&table), [(100, 100)]);
+        table.take(120, 150);
         table.take(0, 110);
         assert_eq!(left(&table), [(110, 10), (150, 50)]);
         table.take(115, 160);

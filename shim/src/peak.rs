@@ -7,7 +7,9 @@
 //! free that makes it fall is counted, all sites are noted: growth alone never
 //! pays, and what is noted lies within 1 % of the true peak.
 
-use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::Release};
+use core::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::Release,
+};
 
 use crate::guard::Thread;
 use crate::spin::SpinLock;

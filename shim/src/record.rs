@@ -5,7 +5,7 @@
 //!                                                     live table → counters → real free
 //! ```
 
-use core::sync::atomic::{AtomicU64, AtomicU8, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use pyshim_dump::layout::{Lost, Tally};
 use pyshim_dump::record::Origin;

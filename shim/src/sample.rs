@@ -58,7 +58,8 @@ fn drawn(thread: &Thread, size: usize, mean: u64) -> Draw {
     if thread.random.get() == 0 {
         // The first allocation of a thread: nothing was drawn for it yet.
         let address = core::ptr::from_ref(thread) as u64;
-        let seed = SEED.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed) ^ address.wrapping_mul(0xff51_afd7_ed55_8ccd);
+        let seed = SEED.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed)
+            ^ address.wrapping_mul(0xff51_afd7_ed55_8ccd);
         thread.random.set(seed | 1);
         thread.until_sample.set(gap(thread, mean) - size as i64);
         if thread.until_sample.get() >= 0 {

@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed, Ordering::Rele
 
 use pyshim_dump::layout::{
     BlobKind, Counters, ExtentKind, HEADER_LEN, Header, LOG_EXTENT_MAX, LOG_EXTENT_MIN, Lost,
-    MAJOR, MAX_EXTENTS, MAGIC, MINOR, Moments, sites_through,
+    MAGIC, MAJOR, MAX_EXTENTS, MINOR, Moments, sites_through,
 };
 
 use pyshim_dump::record::Context;
@@ -109,9 +109,11 @@ pub fn live(site: u32) -> (u64, u64) {
     let counters = counters(site);
     let (held, free) = (&counters.held, &counters.free);
     // Freed before allocated: a block that comes and goes in between is then counted live, never negative.
-    let freed_blocks = held.freed_blocks.load(Relaxed).wrapping_add(free.freed_blocks.load(Relaxed));
+    let freed_blocks =
+        held.freed_blocks.load(Relaxed).wrapping_add(free.freed_blocks.load(Relaxed));
     let freed_bytes = held.freed_bytes.load(Relaxed).wrapping_add(free.freed_bytes.load(Relaxed));
-    let blocks = held.allocated_blocks.load(Relaxed).wrapping_add(free.allocated_blocks.load(Relaxed));
+    let blocks =
+        held.allocated_blocks.load(Relaxed).wrapping_add(free.allocated_blocks.load(Relaxed));
     let bytes = held.allocated_bytes.load(Relaxed).wrapping_add(free.allocated_bytes.load(Relaxed));
     (blocks.saturating_sub(freed_blocks), bytes.saturating_sub(freed_bytes))
 }
@@ -172,8 +174,9 @@ impl Store {
         let at = self.grow_file(fd, HEADER_LEN as u64)?;
         let copy = {
             // SAFETY: the header is HEADER_LEN bytes of plain memory.
-            let bytes =
-                unsafe { core::slice::from_raw_parts(HEADER.load(Relaxed).cast::<u8>(), HEADER_LEN) };
+            let bytes = unsafe {
+                core::slice::from_raw_parts(HEADER.load(Relaxed).cast::<u8>(), HEADER_LEN)
+            };
             bytes.to_vec()
         };
         // SAFETY: the header page is ours; the same bytes are put back below. References to it
@@ -207,7 +210,13 @@ impl Store {
         Ok(at)
     }
 
-    fn add_extent(&mut self, kind: ExtentKind, index: u32, offset: u64, len: u64) -> Result<(), Failure> {
+    fn add_extent(
+        &mut self,
+        kind: ExtentKind,
+        index: u32,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Failure> {
         let header = header();
         let count = header.extent_count.load(Relaxed);
         let extent = header.extents.get(count as usize).ok_or(Failure::SizeLimit)?;
@@ -317,7 +326,11 @@ impl Store {
             let (now, later) = rest.split_at(rest.len().min(room));
             // SAFETY: the window has `room` writable bytes from here on, and the lock is held.
             unsafe {
-                core::ptr::copy_nonoverlapping(now.as_ptr(), self.log.add(self.log_used), now.len());
+                core::ptr::copy_nonoverlapping(
+                    now.as_ptr(),
+                    self.log.add(self.log_used),
+                    now.len(),
+                );
             }
             self.log_used += now.len();
             rest = later;
@@ -365,7 +378,10 @@ impl Store {
             // SAFETY: both arrays hold the extent's sites, and nobody writes them while sealing.
             let (counters, moments) = unsafe {
                 (
-                    core::slice::from_raw_parts(COUNTERS.load(Relaxed).add(first).cast::<u8>(), len),
+                    core::slice::from_raw_parts(
+                        COUNTERS.load(Relaxed).add(first).cast::<u8>(),
+                        len,
+                    ),
                     core::slice::from_raw_parts(MOMENTS.load(Relaxed).add(first).cast::<u8>(), len),
                 )
             };
@@ -470,4 +486,3 @@ fn create_new(path: &[u8]) -> Result<(Vec<u8>, i32), Failure> {
     }
     Err(Failure::System(Errno(libc::EEXIST)))
 }
-

@@ -31,9 +31,8 @@ pub fn reserve(len: usize) -> Result<*mut u8, Errno> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
-    let base = unsafe {
-        syscall(libc::SYS_mmap, [0, len, prot as usize, flags as usize, usize::MAX, 0])?
-    };
+    let base =
+        unsafe { syscall(libc::SYS_mmap, [0, len, prot as usize, flags as usize, usize::MAX, 0])? };
     name_mapping(base, len);
     if len >= 2 << 20 {
         // SAFETY: the range was mapped just above; the advice changes no content.
@@ -49,10 +48,7 @@ pub fn reserve_inaccessible(len: usize) -> Result<*mut u8, Errno> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: as in `reserve`.
     let base = unsafe {
-        syscall(
-            libc::SYS_mmap,
-            [0, len, libc::PROT_NONE as usize, flags as usize, usize::MAX, 0],
-        )?
+        syscall(libc::SYS_mmap, [0, len, libc::PROT_NONE as usize, flags as usize, usize::MAX, 0])?
     };
     Ok(base as *mut u8)
 }
@@ -84,10 +80,7 @@ pub unsafe fn map_zero_over(at: *mut u8, len: usize) -> Result<(), Errno> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
     // SAFETY: the caller owns the range.
     unsafe {
-        syscall(
-            libc::SYS_mmap,
-            [at as usize, len, prot as usize, flags as usize, usize::MAX, 0],
-        )?;
+        syscall(libc::SYS_mmap, [at as usize, len, prot as usize, flags as usize, usize::MAX, 0])?;
     }
     Ok(())
 }
@@ -108,11 +101,8 @@ pub fn open(path: &[u8], flags: i32, mode: u32) -> Result<i32, Errno> {
     let at = libc::AT_FDCWD as isize as usize;
     // SAFETY: `path` is a string that ends in zero, as was just checked.
     unsafe {
-        syscall(
-            libc::SYS_openat,
-            [at, path.as_ptr() as usize, flags as usize, mode as usize, 0, 0],
-        )
-        .map(|fd| fd as i32)
+        syscall(libc::SYS_openat, [at, path.as_ptr() as usize, flags as usize, mode as usize, 0, 0])
+            .map(|fd| fd as i32)
     }
 }
 
@@ -134,10 +124,7 @@ pub fn unlink(path: &[u8]) {
 pub fn read(fd: i32, buffer: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: the buffer is writable for its whole length.
     unsafe {
-        syscall(
-            libc::SYS_read,
-            [fd as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0],
-        )
+        syscall(libc::SYS_read, [fd as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0])
     }
 }
 
@@ -154,10 +141,7 @@ pub fn write(fd: i32, bytes: &[u8]) {
 pub fn allocate(fd: i32, offset: u64, len: u64) -> Result<(), Errno> {
     // SAFETY: no memory is involved.
     let result = unsafe {
-        syscall(
-            libc::SYS_fallocate,
-            [fd as usize, 0, offset as usize, len as usize, 0, 0],
-        )
+        syscall(libc::SYS_fallocate, [fd as usize, 0, offset as usize, len as usize, 0, 0])
     };
     match result {
         Ok(_) => Ok(()),
@@ -240,14 +224,7 @@ pub fn write_at(fd: i32, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
         let wrote = unsafe {
             syscall(
                 libc::SYS_pwrite64,
-                [
-                    fd as usize,
-                    rest.as_ptr() as usize,
-                    rest.len(),
-                    offset as usize + done,
-                    0,
-                    0,
-                ],
+                [fd as usize, rest.as_ptr() as usize, rest.len(), offset as usize + done, 0, 0],
             )?
         };
         if wrote == 0 {
@@ -269,13 +246,19 @@ pub fn identity(fd: i32) -> Option<(u64, u64)> {
 
 /// The soft limit on a file's size; past it the kernel sends SIGXFSZ.
 pub fn file_size_limit() -> u64 {
+    limit(libc::RLIMIT_FSIZE as usize)
+}
+
+/// The soft limit on the process's address space.
+pub fn address_space_limit() -> u64 {
+    limit(libc::RLIMIT_AS as usize)
+}
+
+fn limit(resource: usize) -> u64 {
     let mut limit = [0u64; 2];
     // SAFETY: the kernel writes two 64-bit words.
     let result = unsafe {
-        syscall(
-            libc::SYS_prlimit64,
-            [0, libc::RLIMIT_FSIZE as usize, 0, limit.as_mut_ptr() as usize, 0, 0],
-        )
+        syscall(libc::SYS_prlimit64, [0, resource, 0, limit.as_mut_ptr() as usize, 0, 0])
     };
     if result.is_ok() { limit[0] } else { u64::MAX }
 }
@@ -375,8 +358,7 @@ pub fn own_descriptors() -> bool {
     const CLOSE_RANGE_UNSHARE: usize = 2;
     // SAFETY: descriptors only; the caller is a thread that uses none of the program's.
     unsafe {
-        syscall(libc::SYS_close_range, [0, u32::MAX as usize, CLOSE_RANGE_UNSHARE, 0, 0, 0])
-            .is_ok()
+        syscall(libc::SYS_close_range, [0, u32::MAX as usize, CLOSE_RANGE_UNSHARE, 0, 0, 0]).is_ok()
     }
 }
 
@@ -394,21 +376,13 @@ pub fn resident(at: *const u8, pages: &mut [u8]) -> bool {
 
 /// Copies memory of this process that may not be mapped.
 pub fn read_memory(address: u64, buffer: &mut [u8]) -> bool {
-    let local =
-        libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let remote = libc::iovec { iov_base: address as *mut _, iov_len: buffer.len() };
     // SAFETY: the local vector is our buffer; the kernel checks the remote one.
     let copied = unsafe {
         syscall(
             libc::SYS_process_vm_readv,
-            [
-                pid() as usize,
-                &raw const local as usize,
-                1,
-                &raw const remote as usize,
-                1,
-                0,
-            ],
+            [pid() as usize, &raw const local as usize, 1, &raw const remote as usize, 1, 0],
         )
     };
     copied == Ok(buffer.len())

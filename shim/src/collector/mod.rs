@@ -178,8 +178,7 @@ fn start(_: &Guard) -> bool {
         libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
         let mut handle: libc::pthread_t = 0;
         let errno = *libc::__errno_location();
-        let result =
-            libc::pthread_create(&mut handle, &attributes, run, core::ptr::null_mut());
+        let result = libc::pthread_create(&mut handle, &attributes, run, core::ptr::null_mut());
         *libc::__errno_location() = errno;
         libc::pthread_sigmask(libc::SIG_SETMASK, &before, core::ptr::null_mut());
         libc::pthread_attr_destroy(&mut attributes);

@@ -75,9 +75,8 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, state: *mut 
             loaded.end = loaded.end.max(start.wrapping_add(header.p_memsz));
         } else if header.p_type == libc::PT_NOTE {
             // SAFETY: a note segment is mapped for its whole length.
-            let notes = unsafe {
-                core::slice::from_raw_parts(start as *const u8, header.p_memsz as usize)
-            };
+            let notes =
+                unsafe { core::slice::from_raw_parts(start as *const u8, header.p_memsz as usize) };
             if let Some(id) = build_id(notes) {
                 loaded.build_id = id.to_vec();
             }

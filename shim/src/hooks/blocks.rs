@@ -34,23 +34,23 @@ macro_rules! export {
 }
 
 export! { /// See `malloc(3)`.
-    malloc(size: usize) -> *mut c_void, "rsi", "rdx", malloc_at }
+malloc(size: usize) -> *mut c_void, "rsi", "rdx", malloc_at }
 export! { /// See `calloc(3)`.
-    calloc(count: usize, size: usize) -> *mut c_void, "rdx", "rcx", calloc_at }
+calloc(count: usize, size: usize) -> *mut c_void, "rdx", "rcx", calloc_at }
 export! { /// See `realloc(3)`.
-    realloc(block: *mut c_void, size: usize) -> *mut c_void, "rdx", "rcx", realloc_at }
+realloc(block: *mut c_void, size: usize) -> *mut c_void, "rdx", "rcx", realloc_at }
 export! { /// See `reallocarray(3)`.
-    reallocarray(block: *mut c_void, count: usize, size: usize) -> *mut c_void, "rcx", "r8", reallocarray_at }
+reallocarray(block: *mut c_void, count: usize, size: usize) -> *mut c_void, "rcx", "r8", reallocarray_at }
 export! { /// See `posix_memalign(3)`.
-    posix_memalign(out: *mut *mut c_void, alignment: usize, size: usize) -> c_int, "rcx", "r8", posix_memalign_at }
+posix_memalign(out: *mut *mut c_void, alignment: usize, size: usize) -> c_int, "rcx", "r8", posix_memalign_at }
 export! { /// See `aligned_alloc(3)`.
-    aligned_alloc(alignment: usize, size: usize) -> *mut c_void, "rdx", "rcx", aligned_alloc_at }
+aligned_alloc(alignment: usize, size: usize) -> *mut c_void, "rdx", "rcx", aligned_alloc_at }
 export! { /// See `memalign(3)`.
-    memalign(alignment: usize, size: usize) -> *mut c_void, "rdx", "rcx", memalign_at }
+memalign(alignment: usize, size: usize) -> *mut c_void, "rdx", "rcx", memalign_at }
 export! { /// See `valloc(3)`.
-    valloc(size: usize) -> *mut c_void, "rsi", "rdx", valloc_at }
+valloc(size: usize) -> *mut c_void, "rsi", "rdx", valloc_at }
 export! { /// See `pvalloc(3)`.
-    pvalloc(size: usize) -> *mut c_void, "rsi", "rdx", pvalloc_at }
+pvalloc(size: usize) -> *mut c_void, "rsi", "rdx", pvalloc_at }
 
 /// Calls the real allocator and records the block that it returns.
 #[inline(always)]
@@ -62,7 +62,14 @@ fn allocate(size: usize, sp: usize, bp: usize, real: impl FnOnce() -> *mut c_voi
     let Some(guard) = Guard::enter() else { return real() };
     let block = real();
     if !block.is_null() {
-        record::allocated(&guard, block as usize, size, Origin::Native, Anchor { sp, bp }, Lock::Unknown);
+        record::allocated(
+            &guard,
+            block as usize,
+            size,
+            Origin::Native,
+            Anchor { sp, bp },
+            Lock::Unknown,
+        );
     }
     block
 }
@@ -86,7 +93,12 @@ unsafe extern "C" fn calloc_at(count: usize, size: usize, sp: usize, bp: usize) 
     })
 }
 
-unsafe extern "C" fn aligned_alloc_at(alignment: usize, size: usize, sp: usize, bp: usize) -> *mut c_void {
+unsafe extern "C" fn aligned_alloc_at(
+    alignment: usize,
+    size: usize,
+    sp: usize,
+    bp: usize,
+) -> *mut c_void {
     allocate(size, sp, bp, || match real::aligned_alloc() {
         // SAFETY: the program's own call.
         Some(aligned_alloc) => unsafe { aligned_alloc(alignment, size) },
@@ -94,7 +106,12 @@ unsafe extern "C" fn aligned_alloc_at(alignment: usize, size: usize, sp: usize, 
     })
 }
 
-unsafe extern "C" fn memalign_at(alignment: usize, size: usize, sp: usize, bp: usize) -> *mut c_void {
+unsafe extern "C" fn memalign_at(
+    alignment: usize,
+    size: usize,
+    sp: usize,
+    bp: usize,
+) -> *mut c_void {
     allocate(size, sp, bp, || match real::memalign() {
         // SAFETY: the program's own call.
         Some(memalign) => unsafe { memalign(alignment, size) },
@@ -156,7 +173,14 @@ fn reallocate(
     let moved = real();
     if !moved.is_null() {
         if let Some(guard) = &guard {
-            record::allocated(guard, moved as usize, size, Origin::Native, Anchor { sp, bp }, Lock::Unknown);
+            record::allocated(
+                guard,
+                moved as usize,
+                size,
+                Origin::Native,
+                Anchor { sp, bp },
+                Lock::Unknown,
+            );
         }
     } else if let Some(known) = known.filter(|_| size != 0) {
         record::not_freed(block as usize, &known);
@@ -164,7 +188,12 @@ fn reallocate(
     moved
 }
 
-unsafe extern "C" fn realloc_at(block: *mut c_void, size: usize, sp: usize, bp: usize) -> *mut c_void {
+unsafe extern "C" fn realloc_at(
+    block: *mut c_void,
+    size: usize,
+    sp: usize,
+    bp: usize,
+) -> *mut c_void {
     if let Some(old) = real::early_size(block) {
         // SAFETY: a block of the pool, of `old` bytes.
         return unsafe { leave_pool(block, old, size, sp, bp) };
@@ -201,7 +230,13 @@ unsafe extern "C" fn reallocarray_at(
 /// # Safety
 /// `block` must be of the pool and have `old` bytes.
 #[cold]
-unsafe fn leave_pool(block: *mut c_void, old: usize, size: usize, sp: usize, bp: usize) -> *mut c_void {
+unsafe fn leave_pool(
+    block: *mut c_void,
+    old: usize,
+    size: usize,
+    sp: usize,
+    bp: usize,
+) -> *mut c_void {
     // SAFETY: no requirement beyond those of `malloc`.
     let moved = unsafe { malloc_at(size, sp, bp) };
     if !moved.is_null() {
@@ -220,6 +255,7 @@ pub unsafe extern "C" fn free(block: *mut c_void) {
     if block.is_null() {
         return;
     }
+    life::check_final_without_hooks();
     if record::freed(block as usize, Lock::Unknown).is_none() && real::early_size(block).is_some() {
         return;
     }

@@ -124,10 +124,8 @@ unsafe extern "C" fn mremap_at(
     let Some(mremap) = real::mremap() else { return libc::MAP_FAILED };
     let guard = if life::recording() { Guard::enter() } else { None };
     let keeps = flags & libc::MREMAP_DONTUNMAP != 0;
-    let taken = guard
-        .as_ref()
-        .filter(|_| !keeps)
-        .map(|guard| mappings::take(guard, at as usize, old));
+    let taken =
+        guard.as_ref().filter(|_| !keeps).map(|guard| mappings::take(guard, at as usize, old));
     // SAFETY: the program's own call.
     let moved = unsafe { mremap(at, old, new, flags, to) };
     if let Some(guard) = &guard {
@@ -150,7 +148,13 @@ pub unsafe extern "C" fn shmat(id: c_int, at: *const c_void, flags: c_int) -> *m
     naked_asm!("mov rcx, rsp", "mov r8, rbp", "jmp {behind}", behind = sym shmat_at)
 }
 
-unsafe extern "C" fn shmat_at(id: c_int, at: *const c_void, flags: c_int, sp: usize, bp: usize) -> *mut c_void {
+unsafe extern "C" fn shmat_at(
+    id: c_int,
+    at: *const c_void,
+    flags: c_int,
+    sp: usize,
+    bp: usize,
+) -> *mut c_void {
     let Some(shmat) = real::shmat() else { return libc::MAP_FAILED };
     let guard = if life::recording() { Guard::enter() } else { None };
     // SAFETY: the program's own call.

@@ -130,7 +130,11 @@ pub unsafe extern "C" fn _Fork() -> c_int {
     life::before_fork();
     // SAFETY: the program's own call.
     let pid = unsafe { fork() };
-    if pid == 0 { life::after_fork_in_child() } else { life::after_fork_in_parent() }
+    if pid == 0 {
+        life::after_fork_in_child()
+    } else {
+        life::after_fork_in_parent()
+    }
     pid
 }
 

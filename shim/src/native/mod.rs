@@ -125,9 +125,8 @@ pub fn prepare() -> bool {
 
 /// What keeps native frames from being recorded.
 pub fn trouble() -> Option<String> {
-    (!LOCK_FREE.load(Relaxed)).then(|| {
-        "no native frames: before glibc 2.35 unwinding takes the loader's lock".to_owned()
-    })
+    (!LOCK_FREE.load(Relaxed))
+        .then(|| "no native frames: before glibc 2.35 unwinding takes the loader's lock".to_owned())
 }
 
 /// `struct dl_find_object` (`dlfcn.h`), and room for what may be added to it.

@@ -7,9 +7,7 @@
 
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_int, c_void};
-use core::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst,
-};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 use pyshim_dump::record::Origin;
 
@@ -180,7 +178,13 @@ fn origin(lock: Lock, size: usize) -> Origin {
 }
 
 #[inline(always)]
-fn allocate(size: usize, sp: usize, bp: usize, lock: Lock, real: impl FnOnce() -> *mut c_void) -> *mut c_void {
+fn allocate(
+    size: usize,
+    sp: usize,
+    bp: usize,
+    lock: Lock,
+    real: impl FnOnce() -> *mut c_void,
+) -> *mut c_void {
     if !life::recording() {
         return real();
     }
@@ -190,7 +194,14 @@ fn allocate(size: usize, sp: usize, bp: usize, lock: Lock, real: impl FnOnce() -
     }
     let block = real();
     if !block.is_null() {
-        record::allocated(&guard, block as usize, size, origin(lock, size), Anchor { sp, bp }, lock);
+        record::allocated(
+            &guard,
+            block as usize,
+            size,
+            origin(lock, size),
+            Anchor { sp, bp },
+            lock,
+        );
     }
     block
 }
@@ -200,7 +211,7 @@ fn reallocate(
     block: *mut c_void,
     size: usize,
     sp: usize,
-            bp: usize,
+    bp: usize,
     lock: Lock,
     real: impl FnOnce() -> *mut c_void,
 ) -> *mut c_void {
@@ -216,7 +227,14 @@ fn reallocate(
     let moved = real();
     if !moved.is_null() {
         if let Some(guard) = &guard {
-            record::allocated(guard, moved as usize, size, origin(lock, size), Anchor { sp, bp }, lock);
+            record::allocated(
+                guard,
+                moved as usize,
+                size,
+                origin(lock, size),
+                Anchor { sp, bp },
+                lock,
+            );
         }
     } else if let Some(known) = known {
         record::not_freed(block as usize, &known);
@@ -227,7 +245,12 @@ fn reallocate(
 /// The four functions of a domain; `$lock` says whether its callers hold the interpreter lock.
 macro_rules! domain {
     ($lock:expr, $malloc:ident, $calloc:ident, $realloc:ident, $free:ident) => {
-        unsafe extern "C" fn $malloc(context: *mut c_void, size: usize, sp: usize, bp: usize) -> *mut c_void {
+        unsafe extern "C" fn $malloc(
+            context: *mut c_void,
+            size: usize,
+            sp: usize,
+            bp: usize,
+        ) -> *mut c_void {
             // SAFETY: the context is the layer below, which `install` leaked.
             let below = unsafe { &*context.cast::<Allocator>() };
             // SAFETY: the program's own call, handed down.
@@ -310,8 +333,7 @@ fn install_arenas() {
     };
     let context: *mut ArenaAllocator = Box::into_raw(Box::new(below));
     ARENA_BELOW.store(context as usize, SeqCst);
-    let mut ours =
-        ArenaAllocator { context: context.cast(), alloc: arena_alloc, free: arena_free };
+    let mut ours = ArenaAllocator { context: context.cast(), alloc: arena_alloc, free: arena_free };
     // SAFETY: the interpreter copies the three words.
     unsafe { set(&mut ours) };
 }
@@ -339,4 +361,3 @@ unsafe extern "C" fn arena_free(context: *mut c_void, arena: *mut c_void, size: 
     drop(guard);
     ARENAS.fetch_sub(size as u64, Relaxed);
 }
-

@@ -85,8 +85,7 @@ fn refine(known: &'static Layout, runtime: usize) -> &'static Layout {
         return known;
     }
     // SAFETY: `_PyRuntime` begins with its description, and is many times this long.
-    let bytes =
-        unsafe { core::slice::from_raw_parts(runtime as *const u8, debug_offsets::LENGTH) };
+    let bytes = unsafe { core::slice::from_raw_parts(runtime as *const u8, debug_offsets::LENGTH) };
     match debug_offsets::read(bytes, known.minor) {
         Some(overrides) => Box::leak(Box::new(overrides.apply(known))),
         None => known,

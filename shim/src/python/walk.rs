@@ -178,7 +178,8 @@ impl Top {
                 let code = layout.frame_code as usize;
                 // SAFETY: see above.
                 let word = |frame: usize| unsafe {
-                    load::<u64>(frame + code).rotate_left(24) ^ u64::from(load::<u32>(frame + instr))
+                    load::<u64>(frame + code).rotate_left(24)
+                        ^ u64::from(load::<u32>(frame + instr))
                 };
                 let top = word(frame);
                 while frame != 0 && left > 0 {
@@ -367,7 +368,8 @@ fn trial(layout: &Layout) -> Option<bool> {
             return if codes > 0 { Some(true) } else { None };
         }
         let owner = layout.frame_owner.and_then(|offset| {
-            careful((at + offset as usize) & !7).map(|word| (word >> (((at + offset as usize) & 7) * 8)) as u8)
+            careful((at + offset as usize) & !7)
+                .map(|word| (word >> (((at + offset as usize) & 7) * 8)) as u8)
         });
         if !owner.is_some_and(|owner| layout.entry.is_boundary(owner)) {
             let code = careful(at + layout.frame_code as usize).unwrap_or(0);

@@ -1,0 +1,95 @@
+//! From dumps to a report. Never prints.
+
+mod completeness;
+mod figures;
+pub mod growth;
+mod memory;
+mod names;
+mod percentiles;
+mod process;
+pub mod report;
+pub mod roles;
+mod stacks;
+mod survivors;
+
+use std::collections::BTreeSet;
+
+use crate::read::Loaded;
+use crate::symbolize::Symbols;
+
+use report::{By, Moment, Peak, Report, Window};
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Groups to list, of blocks and of mappings each.
+    pub top: usize,
+    /// What sites are grouped by.
+    pub by: By,
+    /// The moment whose live blocks are listed.
+    pub moment: Moment,
+    /// Whether stacks are listed on their own too, and how many.
+    pub survivors: Option<usize>,
+}
+
+/// The report of one dump, or of several together. `notes` are sentences for its reader.
+pub fn summarize(
+    dumps: &[Loaded],
+    symbols: &mut Symbols,
+    options: &Options,
+    notes: Vec<String>,
+) -> Report {
+    let bare = || dumps.iter().map(|loaded| &loaded.dump);
+    let found = survivors::survivors(dumps, symbols, options);
+    let mut notes = notes;
+    notes.extend(symbols.notes().map(str::to_owned));
+    notes.extend(remarks(dumps, &found.window));
+    Report {
+        processes: dumps.iter().map(process::process).collect(),
+        moment: options.moment,
+        by: options.by,
+        memory: memory::memory(bare()),
+        total: found.total,
+        window: found.window,
+        peak: peak(dumps),
+        groups: found.groups,
+        survivors: found.survivors,
+        completeness: completeness::completeness(bare(), notes),
+    }
+}
+
+/// The peak of one process. Those of several are at several times and do not add up.
+fn peak(dumps: &[Loaded]) -> Option<Peak> {
+    let [Loaded { dump, .. }] = dumps else { return None };
+    let at_s = dump.peak_ns.map(|ns| ns as f64 / 1e9);
+    (dump.peak_seen > 0).then_some(Peak { bytes: dump.peak_seen, at_s })
+}
+
+/// What a reader must know to read the figures right.
+fn remarks(dumps: &[Loaded], window: &Window) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if !window.separated {
+        remarks.push("the run is too short to tell growth from start-up".to_owned());
+    }
+    let means: BTreeSet<u64> = dumps
+        .iter()
+        .filter_map(|loaded| match loaded.dump.mode {
+            pyshim_dump::Mode::Exact => None,
+            pyshim_dump::Mode::Sampled(mean) => Some(mean),
+        })
+        .collect();
+    if let Some(mean) = means.first() {
+        remarks.push(format!(
+            "sampled, with {mean} bytes on average from one sample to the next: bytes and blocks are estimates"
+        ));
+    }
+    if dumps.len() > 1
+        && dumps.iter().any(|loaded| loaded.dump.gauge(pyshim_dump::layout::Gauge::Rss) > 0)
+    {
+        remarks.push(
+            "resident sets are added up: pages that the processes share are counted in each"
+                .to_owned(),
+        );
+    }
+    remarks
+}

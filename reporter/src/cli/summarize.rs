@@ -1,0 +1,83 @@
+//! `reporter summarize`: what survived.
+
+use clap::Args;
+
+use crate::analyze::report::{By, Moment, Report};
+use crate::analyze::{self, Options};
+use crate::problem::Problem;
+use crate::read::{self, Loaded};
+use crate::symbolize::Symbols;
+use crate::view::Format;
+
+use super::{ByName, FormatName, Streams, WRONG, complain, print, render};
+
+/// Show what survived: allocation sites ranked by growth, then by bytes
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    reporter summarize pyshim.4242.dump\n  \
+    reporter summarize 4242                        # a process that runs\n  \
+    reporter summarize pyshim.*.dump --top 20      # a tree of processes, merged\n  \
+    reporter summarize pyshim.4242.dump --format json | jq '.survivors[0]'")]
+pub struct Arguments {
+    /// Dumps, or ids of processes that run; several are merged
+    #[arg(required = true, value_name = "DUMP|PID")]
+    dumps: Vec<String>,
+    /// How the report is written
+    #[arg(long, value_enum, default_value = "text")]
+    format: FormatName,
+    /// Entries to show [default: 10; in JSON 10 groups and all survivors]
+    #[arg(long, value_name = "N")]
+    top: Option<usize>,
+    /// What is put together into one entry
+    #[arg(long, value_enum, default_value = "site")]
+    by: ByName,
+    /// List what was live at the peak instead of what survived
+    #[arg(long)]
+    peak: bool,
+}
+
+/// Entries that a person reads.
+pub const TOP: usize = 10;
+
+/// The verb.
+pub fn summarize(arguments: &Arguments, streams: &mut Streams) -> u8 {
+    let by = match arguments.by.known() {
+        Ok(by) => by,
+        Err(problem) => {
+            complain(&problem, streams);
+            return WRONG;
+        }
+    };
+    let (dumps, problems) = read::load_all(&arguments.dumps);
+    problems.iter().for_each(|problem| complain(problem, streams));
+    if dumps.is_empty() {
+        return WRONG;
+    }
+    let moment = if arguments.peak { Moment::Peak } else { Moment::Last };
+    let format = Format::from(arguments.format);
+    let report = report(dumps, &problems, arguments.top, by, moment, format);
+    let status = print(&render(&report, format, streams.colour_out), streams);
+    // The report names what it lacks; who only looks at the status must hear of it too.
+    if problems.is_empty() { status } else { WRONG }
+}
+
+/// The report of `dumps`, beside which `problems` could not be read.
+pub fn report(
+    mut dumps: Vec<Loaded>,
+    problems: &[Problem],
+    top: Option<usize>,
+    by: By,
+    moment: Moment,
+    format: Format,
+) -> Report {
+    // Parents begin before their children.
+    dumps.sort_by_key(|loaded| (loaded.dump.started_unix_ns, loaded.dump.pid));
+    let mut symbols = Symbols::new(dumps.iter().filter_map(|it| it.root.clone()).collect());
+    let survivors = (format == Format::Json).then_some(top.unwrap_or(usize::MAX));
+    let options = Options { top: top.unwrap_or(TOP), by, moment, survivors };
+    let notes = problems.iter().map(|problem| format!("left out: {problem}")).collect();
+    let report = analyze::summarize(&dumps, &mut symbols, &options, notes);
+    // Freeing a hundred megabytes of names would only delay the end.
+    std::mem::forget(symbols);
+    report
+}

@@ -1,0 +1,119 @@
+//! From an argument to a dump in memory: which file, and is it whole.
+
+mod locate;
+pub mod process;
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use pyshim_dump::{Dump, Error};
+
+pub use process::State;
+
+use crate::problem::Problem;
+
+/// A dump with what only its surroundings can tell.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The file.
+    pub path: PathBuf,
+    /// Its content.
+    pub dump: Dump,
+    /// Whether the process runs, or how it ended.
+    pub state: State,
+    /// Where the process' own view of the file system is, if it can be reached.
+    pub root: Option<PathBuf>,
+}
+
+/// Loads every argument; each a path or a process id. A file named twice counts once.
+pub fn load_all(arguments: &[String]) -> (Vec<Loaded>, Vec<Problem>) {
+    let (mut loaded, mut problems) = (Vec::new(), Vec::new());
+    let mut seen = HashSet::new();
+    for argument in arguments {
+        let found = locate::locate(argument).and_then(|path| {
+            let identity = fs::metadata(&path).map(|meta| (meta.dev(), meta.ino()));
+            match identity {
+                Ok(identity) if !seen.insert(identity) => Ok(None),
+                _ => load(&path).map(Some),
+            }
+        });
+        match found {
+            Ok(dump) => loaded.extend(dump),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    (loaded, problems)
+}
+
+/// Loads the dump at `path`.
+pub fn load(path: &Path) -> Result<Loaded, Problem> {
+    let dump = parse(path).map_err(|what| Problem::new(path.display(), what))?;
+    let state = process::state(&dump, path);
+    let root = match state {
+        State::Running => Some(PathBuf::from(format!("/proc/{}/root", dump.pid))),
+        _ => None,
+    };
+    Ok(Loaded { path: path.to_owned(), dump, state, root })
+}
+
+/// Pause before a file that does not hold together is read again.
+const PAUSE: Duration = Duration::from_millis(25);
+/// How often it is read before it counts as damaged.
+const ATTEMPTS: usize = 20;
+
+/// A process that runs changes its dump under the reader: what was read may mix two moments. Such
+/// a file is another one when it is read again; a damaged one stays as it is.
+fn parse(path: &Path) -> Result<Dump, String> {
+    let mut bytes = bytes(path)?;
+    let mut attempt = 0;
+    loop {
+        let error = match Dump::parse(&bytes) {
+            Ok(dump) => return Ok(dump),
+            Err(error) => error,
+        };
+        attempt += 1;
+        if attempt == ATTEMPTS || !matches!(error, Error::Truncated { .. } | Error::Corrupt { .. })
+        {
+            return Err(error.to_string());
+        }
+        sleep(PAUSE);
+        let again = self::bytes(path)?;
+        if again == bytes {
+            return Err(error.to_string());
+        }
+        bytes = again;
+    }
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, String> {
+    let meta = fs::metadata(path).map_err(|error| explain(&error))?;
+    if meta.is_dir() {
+        return Err("is a directory; name the dumps in it, such as DIRECTORY/*.dump".into());
+    }
+    if !meta.is_file() {
+        return Err("is not a regular file; name a dump, such as pyshim.4242.dump".into());
+    }
+    fs::read(path).map_err(|error| explain(&error))
+}
+
+fn explain(error: &io::Error) -> String {
+    let what = error.to_string();
+    let what = what.split(" (os error").next().unwrap_or("");
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "no such file; name a dump, such as pyshim.4242.dump, or the id of a running process"
+                .to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!(
+                "may not be read ({what}); it belongs to the user of its process: ask as that user"
+            )
+        }
+        _ => format!("cannot be read: {what}"),
+    }
+}

@@ -1,0 +1,81 @@
+//! The report for issues and reviews.
+
+use std::fmt::Write;
+
+use crate::analyze::report::Report;
+
+use super::units::{bytes, counted, nanoseconds, rate, share};
+use super::{Paint, clean, stack, text};
+
+/// The whole report.
+pub fn render(report: &Report) -> String {
+    let mut out = String::new();
+    for process in &report.processes {
+        let mut parts = vec![format!("**{}**", escape(&process.program))];
+        parts.extend(process.python.as_ref().map(|it| format!("CPython {}", escape(it))));
+        parts.push(format!("pid {}", process.pid));
+        parts.push(nanoseconds(process.duration_ns));
+        parts.push(text::state(process.state));
+        let _ = writeln!(out, "{}  ", parts.join(" · "));
+    }
+    let total = &report.total.heap;
+    let _ = writeln!(
+        out,
+        "{} {} in {}\n",
+        text::moment(report),
+        bytes(total.bytes),
+        counted(total.blocks, "block")
+    );
+    table(&mut out, report);
+    let directory = report.processes.first().map_or("", |process| process.directory.as_str());
+    for (number, group) in report.groups.iter().enumerate() {
+        let head = [bytes(group.figures.live.bytes)].into_iter().chain(text::facts(&group.figures));
+        let label =
+            group.label.as_ref().map_or(String::new(), |label| format!("{}: ", escape(label)));
+        let head: Vec<String> = head.collect();
+        let _ = writeln!(out, "\n### {}. {label}{}\n\n```", number + 1, head.join(" · "));
+        for line in stack::lines(&group.heaviest, directory, Paint(false)) {
+            // Nothing from the dump may end the block.
+            let _ = writeln!(out, "{}", line.replace("```", "'''"));
+        }
+        out.push_str("```\n");
+        for line in text::details(group) {
+            let _ = writeln!(out, "\n{line}");
+        }
+    }
+    let notes = report.completeness.notes.iter().map(|note| escape(note)).chain(text::lost(report));
+    let notes: Vec<String> = notes.map(|note| format!("- {note}\n")).collect();
+    if !notes.is_empty() {
+        let _ = write!(out, "\n### Notes\n\n{}", notes.concat());
+    }
+    out
+}
+
+fn table(out: &mut String, report: &Report) {
+    out.push_str("| # | bytes | blocks | growth | share | origin |\n|--:|--:|--:|--:|--:|:--|\n");
+    for (number, group) in report.groups.iter().enumerate() {
+        let it = &group.figures;
+        let growth = it.growth.filter(|_| it.growing);
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} |",
+            number + 1,
+            bytes(it.live.bytes),
+            it.live.blocks,
+            growth.map_or(String::new(), |growth| rate(growth.per_second)),
+            it.share.map_or(String::new(), share),
+            it.origin.name(),
+        );
+    }
+}
+
+fn escape(text: &str) -> String {
+    let mut out = String::new();
+    for letter in clean(text).chars() {
+        if matches!(letter, '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#') {
+            out.push('\\');
+        }
+        out.push(letter);
+    }
+    out
+}

@@ -1,0 +1,56 @@
+"""Runs numpy.test() bare and under the shim with the interpreter of a venv that
+has numpy, pytest and hypothesis, and compares the outcome of every test.
+Exit status 1 if one differs.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import outcomes
+
+LIMIT_S = 2 * 3600
+
+PROGRAM = """
+import sys, numpy
+sys.exit(not numpy.test(label="fast", verbose=1, extra_argv=["--junit-xml", sys.argv[1], "-p", "no:cacheprovider"]))
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("library", help="libpyshim.so")
+    parser.add_argument("python", help="the venv's interpreter")
+    options = parser.parse_args()
+
+    scratch = Path(tempfile.mkdtemp(prefix="pyshim-numpy-"))
+    library = str(Path(options.library).resolve())
+    results, statuses = [], []
+    for name, preload in (("bare", None), ("shim", library)):
+        where = scratch / name
+        where.mkdir()
+        report = where / "report.xml"
+        command = [options.python, "-c", PROGRAM, report]
+        status = outcomes.run(command, preload, where, where / "log", LIMIT_S, cwd=where)
+        found = outcomes.read(report)
+        print(
+            f"numpy.test() {name}: {len(found)} tests, {outcomes.failed(found)} failed,"
+            f" exit status {status}, {len(list(where.glob('*.dump')))} dumps",
+            flush=True,
+        )
+        results.append(found)
+        statuses.append(status)
+
+    differ = outcomes.differences(*results)
+    same = all(results) and not differ and statuses[0] == statuses[1]
+    print("same outcome of every test" if same else f"{len(differ)} tests differ; see {scratch}")
+    outcomes.show(differ)
+    if same:
+        shutil.rmtree(scratch, ignore_errors=True)
+    sys.exit(0 if same else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+//! Whatever stands beneath or above the shim's hooks, and however the
+//! interpreter came into the process: each block is counted, once.
+
+use pyshim_dump::record::Origin;
+use pyshim_dump::{Amount, Dump};
+use pyshim_tests::compare::{
+    assert_made, compare, ever_made_by, function, has_look_up_cache, made_by,
+};
+use pyshim_tests::{Interpreter, Ran, Run, compile, on_every_interpreter, program};
+
+/// Sizes as `sys.getsizeof` has them.
+const SMALL: u64 = 97;
+const LARGE: u64 = 1033;
+/// The buffer of a `bytearray` of 800 bytes, which may have room for more.
+const GROWN: u64 = 801;
+
+/// What `blocks.py` keeps, to the byte, with nothing counted in native code as well.
+fn assert_blocks(dump: &Dump) {
+    assert_made(dump, "blocks.py", "small", 5000, SMALL);
+    assert_made(dump, "blocks.py", "large", 5000, LARGE);
+    let made = made_by(dump, "grown").into_values();
+    let made = made.fold(Amount::default(), |sum, one| sum + one);
+    let cache = if has_look_up_cache(dump) { 2 } else { 0 };
+    assert!((2000..=2000 + cache).contains(&made.blocks), "grown: {made:?}");
+    assert!((2000 * GROWN..2000 * 2 * GROWN).contains(&made.bytes), "grown: {made:?}");
+    // Those that were freed were counted once too.
+    let ever = ever_made_by(dump, "large");
+    assert!((8000..=8000 + cache).contains(&ever.blocks), "{ever:?}");
+    assert!((8000 * LARGE..=8000 * LARGE + cache * 32).contains(&ever.bytes), "{ever:?}");
+}
+
+fn with(python: &Interpreter, environment: &[(&str, &str)], argument: &str) -> Ran {
+    compare(|| {
+        let run = Run::python(python, "blocks.py").arg(argument);
+        environment.iter().fold(run, |run, (name, value)| run.env(name, value))
+    })
+}
+
+#[test]
+fn as_it_comes() {
+    on_every_interpreter(|python| assert_blocks(&with(python, &[], "").dump()));
+}
+
+#[test]
+fn the_c_librarys_malloc_for_all() {
+    on_every_interpreter(|python| {
+        assert_blocks(&with(python, &[("PYTHONMALLOC", "malloc")], "").dump());
+    });
+}
+
+#[test]
+fn malloc_with_debug_hooks() {
+    on_every_interpreter(|python| {
+        assert_blocks(&with(python, &[("PYTHONMALLOC", "malloc_debug")], "").dump());
+    });
+}
+
+#[test]
+fn pymalloc_with_debug_hooks() {
+    on_every_interpreter(|python| {
+        assert_blocks(&with(python, &[("PYTHONMALLOC", "pymalloc_debug")], "").dump());
+        assert_blocks(&with(python, &[("PYTHONMALLOC", "debug")], "").dump());
+    });
+}
+
+#[test]
+fn development_mode() {
+    on_every_interpreter(|python| {
+        assert_blocks(&with(python, &[("PYTHONDEVMODE", "1")], "").dump());
+    });
+}
+
+#[test]
+fn without_the_python_hooks_only_large_blocks_are_seen() {
+    on_every_interpreter(|python| {
+        let dump = with(python, &[("PYSHIM_PYTHON", "0")], "").dump();
+        assert_made(&dump, "blocks.py", "large", 5000, LARGE);
+        assert_made(&dump, "blocks.py", "small", 0, SMALL);
+        let dump = with(python, &[("PYSHIM_PYTHON", "0"), ("PYTHONMALLOC", "malloc")], "").dump();
+        assert_made(&dump, "blocks.py", "large", 5000, LARGE);
+        assert_made(&dump, "blocks.py", "small", 5000, SMALL);
+    });
+}
+
+/// tracemalloc's own records are native blocks of the same lines; Python's blocks are exact.
+fn assert_python_blocks(dump: &Dump) {
+    for (name, size) in [("small", SMALL), ("large", LARGE)] {
+        let made = made_by(dump, name);
+        let python = made
+            .iter()
+            .filter(|(origin, _)| matches!(origin, Origin::PythonSmall | Origin::PythonLarge));
+        let sum = python.fold(Amount::default(), |sum, (_, &one)| sum + one);
+        let cache = if has_look_up_cache(dump) { 2 } else { 0 };
+        assert!((5000..=5000 + cache).contains(&sum.blocks), "{name}: {made:?}");
+        assert!((5000 * size..=5000 * size + cache * 32).contains(&sum.bytes), "{name}: {made:?}");
+        // Records and a table of them: nothing near to the blocks themselves.
+        let rest = made.iter().filter(|(origin, _)| !origin.is_python() || **origin == Origin::Raw);
+        let rest = rest.fold(Amount::default(), |sum, (_, &one)| sum + one);
+        assert!(rest.bytes < 1_500_000, "{name}: {made:?}");
+    }
+}
+
+#[test]
+fn tracemalloc_starts_and_stops() {
+    on_every_interpreter(|python| {
+        for argument in ["trace", "trace-stop", "trace-restart"] {
+            assert_python_blocks(&with(python, &[], argument).dump());
+        }
+    });
+}
+
+#[test]
+fn tracemalloc_runs_from_the_start() {
+    on_every_interpreter(|python| {
+        assert_python_blocks(&with(python, &[("PYTHONTRACEMALLOC", "5")], "").dump());
+        assert_python_blocks(&with(python, &[("PYTHONTRACEMALLOC", "5")], "trace-stop").dump());
+    });
+}
+
+#[test]
+fn tracemalloc_and_debug_hooks_together() {
+    on_every_interpreter(|python| {
+        for malloc in ["malloc", "debug", "malloc_debug"] {
+            let environment = [("PYTHONMALLOC", malloc), ("PYTHONTRACEMALLOC", "1")];
+            assert_python_blocks(&with(python, &environment, "trace").dump());
+        }
+        let environment = [("PYTHONDEVMODE", "1"), ("PYTHONTRACEMALLOC", "1")];
+        assert_python_blocks(&with(python, &environment, "trace-restart").dump());
+    });
+}
+
+/// Folder, file and major.minor of the interpreter's libpython.
+struct Library {
+    prefix: String,
+    folder: String,
+    file: String,
+    name: String,
+}
+
+fn library(python: &Interpreter) -> Library {
+    let prefix = python.path.parent().and_then(|bin| bin.parent()).expect("a prefix");
+    let name = format!("python3.{}", python.minor);
+    let folder = prefix.join("lib");
+    let file = folder.join(format!("lib{name}.so.1.0"));
+    assert!(file.exists(), "{} is not there", file.display());
+    let text = |path: &std::path::Path| path.to_str().expect("UTF-8").to_owned();
+    Library { prefix: text(prefix), folder: text(&folder), file: text(&file), name }
+}
+
+fn on_every_shared(test: impl Fn(&Interpreter, &Library) + std::panic::RefUnwindSafe) {
+    on_every_interpreter(|python| {
+        if python.shared {
+            test(python, &library(python));
+        }
+    });
+}
+
+fn embedded(python: &Library, command: &[&str], rounds: &str) -> Run {
+    let [embed, rest @ ..] = command else { panic!("no program") };
+    let blocks = program("blocks.py");
+    let blocks = blocks.to_str().expect("UTF-8");
+    Run::new([&[*embed, blocks, rounds], rest].concat()).env("PYTHONHOME", &python.prefix)
+}
+
+#[test]
+fn an_interpreter_loaded_by_hand() {
+    let embed = compile("embed.c", &["-ldl"]);
+    let embed = embed.to_str().expect("UTF-8");
+    on_every_shared(|_, library| {
+        for how in ["local", "global"] {
+            let ran = compare(|| embedded(library, &[embed, &library.file, how], "1"));
+            assert_eq!(ran.output.status.code(), Some(5), "{}", ran.stderr());
+            assert_blocks(&ran.dump());
+        }
+    });
+}
+
+#[test]
+fn an_interpreter_linked_in() {
+    on_every_shared(|_, library| {
+        let flags = [
+            "-DLINKED",
+            &format!("-L{}", library.folder),
+            &format!("-l{}", library.name),
+            &format!("-Wl,-rpath,{}", library.folder),
+        ];
+        let embed = compile("embed.c", &flags);
+        let ran = compare(|| embedded(library, &[embed.to_str().expect("UTF-8")], "1"));
+        assert_eq!(ran.output.status.code(), Some(5), "{}", ran.stderr());
+        assert_blocks(&ran.dump());
+    });
+}
+
+#[test]
+fn an_interpreter_that_starts_twice() {
+    let embed = compile("embed.c", &["-ldl"]);
+    let embed = embed.to_str().expect("UTF-8");
+    on_every_shared(|_, library| {
+        for malloc in ["pymalloc", "malloc", "debug"] {
+            let ran = compare(|| {
+                embedded(library, &[embed, &library.file, "global"], "2")
+                    .env("PYTHONMALLOC", malloc)
+            });
+            assert_eq!(ran.output.status.code(), Some(5), "{}", ran.stderr());
+            // Survivors are those before the first teardown or the second: never both added up.
+            let dump = ran.dump();
+            let large = made_by(&dump, "large").into_values();
+            let large = large.fold(Amount::default(), |sum, one| sum + one);
+            let cache = if has_look_up_cache(&dump) { 2 } else { 0 };
+            assert!((5000..=5000 + cache).contains(&large.blocks), "{large:?}");
+        }
+    });
+}
+
+#[test]
+fn code_that_dies_never_lends_its_name() {
+    let environments: [&[(&str, &str)]; 8] = [
+        &[],
+        &[("PYTHONMALLOC", "malloc")],
+        &[("PYTHONMALLOC", "debug")],
+        &[("PYTHONMALLOC", "malloc_debug")],
+        &[("PYTHONDEVMODE", "1")],
+        &[("PYTHONTRACEMALLOC", "1")],
+        &[("PYTHONTRACEMALLOC", "1"), ("PYTHONMALLOC", "debug")],
+        &[("PYSHIM_PYTHON", "0")],
+    ];
+    on_every_interpreter(|python| {
+        let mut wrong = Vec::new();
+        for environment in environments {
+            for argument in ["", "trace"] {
+                let ran = compare(|| {
+                    let run = Run::python(python, "codes.py").arg(argument);
+                    environment.iter().fold(run, |run, (name, value)| run.env(name, value))
+                });
+                let dump = ran.dump();
+                // A block that only `made_N` makes, by its size.
+                let (mut right, mut other) = (0, Vec::new());
+                for site in &dump.sites {
+                    let made = site.totals.allocated;
+                    let size = made.bytes.checked_div(made.blocks).unwrap_or(0);
+                    let Some((name, _)) = function(&dump, site) else { continue };
+                    if made.blocks == 1 && (5033..6033).contains(&size) {
+                        if name == format!("made_{}", size - 5033) {
+                            right += 1;
+                        } else if name.starts_with("made_") || name == "<module>" {
+                            other.push(format!("{size} by {name}"));
+                        }
+                    }
+                }
+                if right < 1000 || !other.is_empty() {
+                    other.truncate(3);
+                    wrong.push(format!("{environment:?} {argument}: {right} right; {other:?}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    });
+}

@@ -1,0 +1,308 @@
+//! The Python line of a block: each kind of code keeps a block of a size of its
+//! own, says where by the interpreter's own account, and the dump must agree.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pyshim_dump::record::{Frame, Origin};
+use pyshim_dump::{Amount, Dump, Site};
+use pyshim_reporter::python::{self, PythonFrame};
+use pyshim_tests::compare::{compare, survivors};
+use pyshim_tests::{Interpreter, Ran, Run, long, on_every_interpreter};
+use serde_json::Value;
+
+/// The Python frames of a site, innermost first.
+fn frames(dump: &Dump, site: &Site) -> Vec<PythonFrame> {
+    let Some(stack) = site.stack.as_ref() else {
+        assert_eq!(site.totals.allocated, Amount::default(), "a site without a definition");
+        return Vec::new();
+    };
+    let python = stack.frames.iter().filter_map(|frame| match *frame {
+        Frame::Python { code, instruction, .. } => Some(python::frame(dump, code, instruction)),
+        Frame::Native { .. } => None,
+    });
+    python.collect()
+}
+
+/// Sites at which one block survives, by its size.
+fn single_blocks(dump: &Dump) -> BTreeMap<u64, Vec<&Site>> {
+    let mut found: BTreeMap<u64, Vec<&Site>> = BTreeMap::new();
+    for site in &dump.sites {
+        let survived = survivors(dump, site);
+        if survived.blocks == 1 {
+            found.entry(survived.bytes).or_default().push(site);
+        }
+    }
+    found
+}
+
+fn told(ran: &Ran) -> Vec<Value> {
+    let stdout = ran.stdout();
+    let lines = stdout.lines().filter(|line| line.starts_with(['{', '[']));
+    lines.map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+/// What is wrong with the frames that were found for what the program told.
+fn compare_stacks(interpreter: &Interpreter, one: &Value, dump: &Dump, site: &Site) -> Vec<String> {
+    let kind = one["kind"].as_str().expect("a kind");
+    let mut wrong = Vec::new();
+    let found = frames(dump, site);
+    let truncated = site.stack.as_ref().is_some_and(|stack| stack.truncated);
+    let expected: Vec<(String, u32, String)> =
+        serde_json::from_value(one["stack"].clone()).expect("frames");
+    if found.len() != expected.len() && !(truncated && found.len() >= 100) {
+        wrong.push(format!("{kind}: {} frames instead of {}", found.len(), expected.len()));
+    }
+    for (depth, (frame, expected)) in found.iter().zip(&expected).enumerate() {
+        let found = (frame.file.clone(), frame.line.unwrap_or(0), frame.function.clone());
+        if found != *expected {
+            wrong.push(format!("{kind}: frame {depth} is {found:?} instead of {expected:?}"));
+            break;
+        }
+    }
+    if interpreter.minor >= 11 {
+        let column = found.first().and_then(|frame| frame.column).map(|column| column + 1);
+        match one["column"].as_u64() {
+            Some(expected) if column.map(u64::from) != Some(expected) => {
+                wrong.push(format!("{kind}: column {column:?} instead of {expected}"));
+            }
+            None if column.is_none() => wrong.push(format!("{kind}: no column")),
+            _ => {}
+        }
+    }
+    wrong
+}
+
+fn check_positions(interpreter: &Interpreter, ran: Ran) {
+    let ran = ran.success();
+    let dump = ran.dump();
+    assert!(dump.final_ns.is_some(), "the teardown was not seen: {:?}", dump.notes);
+    let blocks = single_blocks(&dump);
+    let told = told(&ran);
+    assert!(told.len() > 90, "{}", ran.stderr());
+    let mut wrong = Vec::new();
+    for one in &told {
+        let size = one["size"].as_u64().expect("a size");
+        match blocks.get(&size).map(Vec::as_slice) {
+            Some(&[site]) => wrong.extend(compare_stacks(interpreter, one, &dump, site)),
+            Some(sites) => wrong.push(format!("{}: at {} sites", one["kind"], sites.len())),
+            None => wrong.push(format!("{}: not found", one["kind"])),
+        }
+    }
+    assert!(wrong.is_empty(), "CPython {}:\n{}", interpreter.version, wrong.join("\n"));
+}
+
+#[test]
+fn every_kind_of_code() {
+    on_every_interpreter(|interpreter| {
+        let ran = Run::python(interpreter, "positions.py").shim();
+        check_positions(interpreter, ran);
+    });
+}
+
+#[test]
+fn every_kind_of_code_with_full_native_stacks() {
+    on_every_interpreter(|interpreter| {
+        let ran = Run::python(interpreter, "positions.py").env("PYSHIM_NATIVE", "full").shim();
+        check_positions(interpreter, ran);
+    });
+}
+
+#[test]
+fn every_kind_of_code_with_the_debug_allocators() {
+    on_every_interpreter(|interpreter| {
+        let ran = Run::python(interpreter, "positions.py").env("PYTHONMALLOC", "malloc").shim();
+        check_positions(interpreter, ran);
+    });
+}
+
+/// Dead code objects leave their addresses to others; no block may be given to a wrong one.
+#[test]
+fn code_objects_at_the_same_address() {
+    on_every_interpreter(|interpreter| {
+        let ran = Run::python(interpreter, "positions_reused.py").shim().success();
+        let addresses: u32 = ran.stdout().trim().parse().expect("a number");
+        assert!(addresses < 500, "{addresses} addresses: too few were used again");
+        let dump = ran.dump();
+        let mut wrong = Vec::new();
+        let mut right = 0;
+        for site in &dump.sites {
+            let survived = survivors(&dump, site);
+            let frames = frames(&dump, site);
+            let Some(name) = frames.first().map(|frame| frame.function.as_str()) else { continue };
+            let Some(number) = name.strip_prefix("made_") else { continue };
+            let number: u64 = number.parse().expect("a number");
+            let file = format!("/no/such/made_{number}.py");
+            let line = 2 + (number * 7 % 23) as u32;
+            let size = 33 + 20000 + 16 * number;
+            if frames[0].file != file || frames[0].line != Some(line) {
+                wrong.push(format!("{name} is at {}:{:?}", frames[0].file, frames[0].line));
+            }
+            // Once for each call, of which the last one's stays.
+            let calls = number % 20 + 1;
+            if site.totals.allocated != (Amount { blocks: calls, bytes: calls * size })
+                || survived != (Amount { blocks: 1, bytes: size })
+            {
+                wrong.push(format!("{name}: {survived:?}, {:?}, size {size}", site.totals));
+            } else {
+                right += 1;
+            }
+        }
+        if right != 1000 {
+            wrong.push(format!("{right} functions of 1000"));
+        }
+        assert!(wrong.is_empty(), "CPython {}:\n{}", interpreter.version, wrong.join("\n"));
+    });
+}
+
+/// Threads that have released the interpreter lock still stand at a Python line.
+#[test]
+fn native_blocks_without_the_lock() {
+    on_every_interpreter(|interpreter| {
+        let ran = Run::python(interpreter, "positions_native.py").shim().success();
+        let dump = ran.dump();
+        let places: Vec<(Origin, Amount, Option<PythonFrame>)> = dump
+            .sites
+            .iter()
+            .filter_map(|site| {
+                let origin = site.stack.as_ref()?.origin;
+                Some((origin, survivors(&dump, site), frames(&dump, site).into_iter().next()))
+            })
+            .filter(|(_, survived, _)| survived.blocks > 0)
+            .collect();
+        let mut wrong = Vec::new();
+        let told = told(&ran);
+        assert!(told.len() >= 4, "{}", ran.stderr());
+        for one in &told {
+            let kind = one["kind"].as_str().expect("a kind");
+            let (file, line, function): (String, u32, String) =
+                serde_json::from_value(one["place"].clone()).expect("a place");
+            let here = |frame: &Option<PythonFrame>| {
+                frame.as_ref().is_some_and(|frame| {
+                    frame.file == file && frame.line == Some(line) && frame.function == function
+                })
+            };
+            let native = |origin| matches!(origin, Origin::Native | Origin::Raw);
+            let size = one["size"].as_u64();
+            let sum = places
+                .iter()
+                .filter(|(origin, survived, frame)| {
+                    let fits = size.is_none_or(|size| survived.bytes == survived.blocks * size);
+                    native(*origin) && fits && here(frame)
+                })
+                .fold(Amount::default(), |sum, (_, survived, _)| sum + *survived);
+            if let Some(size) = size {
+                let blocks = one["blocks"].as_u64().expect("a number");
+                if sum != (Amount { blocks, bytes: blocks * size }) {
+                    wrong
+                        .push(format!("{kind}, {function}: {sum:?} instead of {blocks} of {size}"));
+                }
+                for (origin, survived, frame) in &places {
+                    if survived.bytes == survived.blocks * size && !here(frame) {
+                        wrong.push(format!(
+                            "{kind}, {function}: {origin:?} {survived:?} at {frame:?}"
+                        ));
+                    }
+                }
+            } else if let Some(least) = one["at_least"].as_u64().filter(|&least| sum.bytes < least)
+            {
+                wrong.push(format!(
+                    "{kind}, {function}:{line}: {sum:?}, not at least {least} bytes"
+                ));
+            }
+        }
+        assert!(wrong.is_empty(), "CPython {}:\n{}", interpreter.version, wrong.join("\n"));
+    });
+}
+
+/// They change nothing for the program. Before 3.12 nothing tells which interpreter
+/// a thread runs at any moment, so the line that ran it is an honest answer too.
+#[test]
+fn sub_interpreters() {
+    on_every_interpreter(|interpreter| {
+        let ran = compare(|| Run::python(interpreter, "positions_subinterpreters.py"));
+        let told = told(&ran);
+        assert!(!told.is_empty(), "no sub-interpreters in CPython {}", interpreter.version);
+        let dump = ran.dump();
+        let mut wrong = Vec::new();
+        for one in &told {
+            let (size, function): (u64, String) =
+                serde_json::from_value(one.clone()).expect("a size and a function");
+            // From 3.15 on they end before what counts as the last moment, so all that ever was counts here.
+            let block = Amount { blocks: 1, bytes: size };
+            let sites: Vec<&Site> =
+                dump.sites.iter().filter(|site| site.totals.allocated == block).collect();
+            let [site] = sites[..] else {
+                wrong.push(format!("{function}: at {} sites", sites.len()));
+                continue;
+            };
+            let survived = survivors(&dump, site);
+            if survived != block && (function == "main" || interpreter.minor < 15) {
+                wrong.push(format!("{function}: {survived:?}"));
+            }
+            let frames = frames(&dump, site);
+            let found = frames.first().map(|frame| frame.function.as_str());
+            let honest = match found {
+                Some(found) if found == function => true,
+                Some("use") | None => function != "main" && interpreter.minor < 12,
+                Some(_) => false,
+            };
+            if !honest {
+                wrong.push(format!("{function}: {frames:?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "CPython {}:\n{}", interpreter.version, wrong.join("\n"));
+    });
+}
+
+fn imports(python: &Path, module: &str) -> bool {
+    let import = format!("import {module}");
+    Command::new(python).args(["-c", &import]).output().is_ok_and(|out| out.status.success())
+}
+
+/// A virtual environment with `packages`, kept between runs of the long set.
+fn environment(interpreter: &Interpreter, packages: &[&str]) -> Option<PathBuf> {
+    let dir = std::env::temp_dir().join(format!("pyshim-greenlet-{}", interpreter.version));
+    let python = dir.join("bin/python");
+    if !packages.iter().all(|package| imports(&python, package)) {
+        let made = Command::new(&interpreter.path).args(["-m", "venv"]).arg(&dir).output().ok()?;
+        if !made.status.success() {
+            return None;
+        }
+        let pip = ["-m", "pip", "install", "--quiet", "--only-binary=:all:"];
+        let output = Command::new(&python).args(pip).args(packages).output().ok()?;
+        if !output.status.success() {
+            return None;
+        }
+    }
+    Some(python)
+}
+
+/// Where greenlet is there: in the interpreter itself, or, in the long set, in an environment made for it.
+#[test]
+fn greenlets() {
+    on_every_interpreter(|interpreter| {
+        let mut with = interpreter.clone();
+        if long() {
+            for packages in [&["greenlet", "gevent"][..], &["greenlet"]] {
+                if let Some(python) = environment(interpreter, packages) {
+                    with.path = python;
+                    break;
+                }
+            }
+        }
+        let (greenlet, gevent) = (imports(&with.path, "greenlet"), imports(&with.path, "gevent"));
+        println!("{}: greenlet {greenlet}, gevent {gevent}", interpreter.version);
+        if !greenlet {
+            println!("{}: skipped, no greenlet", interpreter.version);
+            return;
+        }
+        let ran = Run::python(&with, "positions.py").shim();
+        let kinds: Vec<String> =
+            told(&ran).iter().map(|one| one["kind"].as_str().unwrap_or("").to_owned()).collect();
+        assert!(kinds.iter().any(|kind| kind == "after a greenlet"), "{}", ran.stderr());
+        assert_eq!(kinds.iter().any(|kind| kind == "after gevent"), gevent, "{}", ran.stderr());
+        check_positions(&with, ran);
+    });
+}

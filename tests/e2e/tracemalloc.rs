@@ -1,0 +1,141 @@
+//! Line by line the dump agrees with tracemalloc's own snapshot of the same moment,
+//! on code of the standard library at work.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+
+use pyshim_dump::record::{Frame, Origin};
+use pyshim_dump::{Amount, Dump};
+use pyshim_reporter::python;
+use pyshim_tests::{Interpreter, Run, on_every_interpreter, program, read};
+
+type Lines = BTreeMap<(String, u32), Amount>;
+
+/// tracemalloc's records, which lie below it: one of 16 bytes for each block (from 3.9
+/// on), one of 24 for each line. It asks Python's raw allocator for them, at the traced line.
+fn is_bookkeeping(live: Amount) -> bool {
+    [16, 24].iter().any(|size| live.bytes == live.blocks * size)
+}
+
+/// Python blocks by the line of the innermost Python frame.
+fn lines(dump: &Dump) -> Lines {
+    let mut lines = Lines::new();
+    for site in &dump.sites {
+        let Some(stack) = site.stack.as_ref().filter(|stack| stack.origin.is_python()) else {
+            continue;
+        };
+        if stack.origin == Origin::Raw && is_bookkeeping(site.totals.live()) {
+            continue;
+        }
+        let innermost = stack.frames.iter().find_map(|frame| match *frame {
+            Frame::Python { code, instruction, .. } => Some((code, instruction)),
+            Frame::Native { .. } => None,
+        });
+        let Some((code, instruction)) = innermost else { continue };
+        let frame = python::frame(dump, code, instruction);
+        let sum = lines.entry((frame.file, frame.line.unwrap_or(0))).or_default();
+        *sum = *sum + site.totals.live();
+    }
+    lines
+}
+
+fn traced(path: &Path) -> Lines {
+    let text = std::fs::read_to_string(path).expect("tracemalloc's lines");
+    let line = |line: &str| {
+        let mut fields = line.splitn(4, ' ');
+        let mut number = || fields.next()?.parse::<u64>().ok();
+        let (bytes, blocks, line) = (number()?, number()?, number()?);
+        Some(((fields.next()?.to_owned(), line as u32), Amount { blocks, bytes }))
+    };
+    text.lines().map(|one| line(one).expect("a line of the snapshot")).collect()
+}
+
+fn near(found: u64, expected: u64) -> bool {
+    found.abs_diff(expected) <= expected / 100
+}
+
+fn check(interpreter: &Interpreter, workload: &str) {
+    let ran = Run::python(interpreter, "snapshot.py").arg(workload).shim();
+    assert_eq!(ran.output.status.signal(), Some(libc::SIGKILL), "{}", ran.stderr());
+    let before = lines(&read(&ran.dir().join("before")));
+    let found = lines(&ran.dump());
+    let traced = traced(&ran.dir().join("traced"));
+    // What the program itself does goes on after the snapshot.
+    let own = program("snapshot.py").to_string_lossy().into_owned();
+    let is_main = |line: u32| {
+        let source = std::fs::read_to_string(&own).expect("the program's source");
+        let main = source.lines().position(|line| line.starts_with("def main(")).expect("main");
+        line as usize > main
+    };
+    let compared = |(file, line): &(String, u32)| {
+        let older = before.get(&(file.clone(), *line)).is_some_and(|older| older.blocks > 0);
+        !older && file != "<unknown>" && !(file.ends_with("snapshot.py") && is_main(*line))
+    };
+    let mut wrong = Vec::new();
+    let (mut sum, mut expected_sum, mut large) = (Amount::default(), Amount::default(), 0);
+    let all = traced.keys().chain(found.keys()).filter(|line| compared(line));
+    let all: std::collections::BTreeSet<_> = all.collect();
+    for line in all {
+        let expected = traced.get(line).copied().unwrap_or_default();
+        let got = found.get(line).copied().unwrap_or_default();
+        sum = sum + got;
+        expected_sum = expected_sum + expected;
+        if expected.bytes.max(got.bytes) < 4096 {
+            continue;
+        }
+        large += 1;
+        if !near(got.bytes, expected.bytes) || !near(got.blocks, expected.blocks) {
+            wrong.push(format!("{}:{}: {got:?} instead of {expected:?}", line.0, line.1));
+        }
+    }
+    if !near(sum.bytes, expected_sum.bytes) || !near(sum.blocks, expected_sum.blocks) {
+        wrong.push(format!("in all {sum:?} instead of {expected_sum:?}"));
+    }
+    println!("{workload}, {}: {large} lines, {expected_sum:?}", interpreter.version);
+    assert!(
+        expected_sum.bytes > 500_000 && large >= 5,
+        "too little: {large} lines, {expected_sum:?}"
+    );
+    assert!(
+        wrong.is_empty(),
+        "{workload}, CPython {}, {large} lines:\n{}",
+        interpreter.version,
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn json_in_c_and_in_python() {
+    on_every_interpreter(|interpreter| check(interpreter, "json"));
+}
+
+#[test]
+fn the_parser_and_the_compiler() {
+    on_every_interpreter(|interpreter| check(interpreter, "ast"));
+}
+
+#[test]
+fn xml_trees_and_documents() {
+    on_every_interpreter(|interpreter| check(interpreter, "xml"));
+}
+
+#[test]
+fn mail() {
+    on_every_interpreter(|interpreter| check(interpreter, "email"));
+}
+
+#[test]
+fn rows_and_numbers() {
+    on_every_interpreter(|interpreter| check(interpreter, "database"));
+}
+
+#[test]
+fn text_and_arguments() {
+    on_every_interpreter(|interpreter| check(interpreter, "text"));
+}
+
+#[test]
+fn objects_dates_logs() {
+    on_every_interpreter(|interpreter| check(interpreter, "objects"));
+}
