@@ -1,6 +1,7 @@
 """What the tests of somebody else's suite came to, from a JUnit file, and how
 two runs of it differ. Used by the other programs of this folder."""
 
+import contextlib
 import os
 import re
 import signal
@@ -69,9 +70,12 @@ def run(command, library, dumps, log, limit, **options):
         try:
             return process.wait(limit)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
             return "hung"
+        finally:
+            # What hung, or was left behind by a test that did.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 if __name__ == "__main__":

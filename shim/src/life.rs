@@ -91,6 +91,7 @@ extern "C" fn start(_: c_int, _: *const *const c_char, _: *const *const c_char) 
     if python || follow == Follow::All {
         begin(&guard, python.then_some(libc::RTLD_DEFAULT));
     } else {
+        native::prepare();
         PHASE.store(WATCHING, SeqCst);
     }
 }
@@ -167,16 +168,16 @@ fn begin(guard: &Guard, interpreter: Option<*mut c_void>) {
     }
     if let Some(handle) = interpreter {
         python::find(handle);
-        if hook_python {
-            python::hooks::install();
+        if !hook_python {
+            python::hooks::only_watch();
         }
+        python::hooks::install();
     }
     write_process(interpreter.is_some());
     collector::round(false);
     PHASE.store(RECORDING, SeqCst);
     if interpreter.is_none() || !hook_python {
-        // No Python hook will start it, and nothing here is a lock of the C library.
-        WITHOUT_PYTHON_HOOKS.store(true, SeqCst);
+        // No allocation of Python's will start it, and nothing here is a lock of the C library.
         collector::not_before(0);
         collector::ensure(guard, since_start_ns());
     }
@@ -223,7 +224,7 @@ fn create_dump(forked: bool) -> bool {
         return false;
     }
     // Site 0 is always there.
-    store::header().site_count.store(1, Relaxed);
+    store::header().site_count.fetch_max(1, Relaxed);
     true
 }
 
@@ -278,9 +279,7 @@ fn notes() -> Vec<String> {
 /// Called where a stack is seen for the first time: rare enough for all that
 /// must be looked at now and then.
 pub fn on_new_site(guard: &Guard, interpreter: Option<usize>) {
-    if UNBORN.load(Relaxed) && UNBORN.swap(false, SeqCst) {
-        be_born();
-    }
+    be_born_in_time();
     if let Some(interpreter) = interpreter {
         let main = MAIN_INTERPRETER.load(Relaxed);
         if main == 0 {
@@ -296,6 +295,7 @@ pub fn on_new_site(guard: &Guard, interpreter: Option<usize>) {
 #[cold]
 #[inline(never)]
 pub fn tick(guard: &Guard) {
+    be_born_in_time();
     epoch::advance(since_epoch_ms());
     if walk::finalizing() == 0 {
         collector::ensure(guard, since_start_ns());
@@ -339,25 +339,12 @@ pub fn watch_for_interpreter(anchor: Anchor) {
 #[cold]
 fn look_for_interpreter(anchor: Anchor) {
     let Some(guard) = Guard::enter() else { return };
-    let Some(handle) = native::library_of(anchor.caller()) else { return };
+    let Some(handle) = native::libpython_of(anchor.caller()) else { return };
     if real::symbol(handle, c"PyMem_SetAllocator") == 0 {
         return;
     }
     if PHASE.compare_exchange(WATCHING, PASSIVE, SeqCst, SeqCst).is_ok() {
         begin(&guard, Some(handle));
-    }
-}
-
-/// Python's allocators are not hooked: `malloc` and `free` must look themselves for the teardown.
-static WITHOUT_PYTHON_HOOKS: AtomicBool = AtomicBool::new(false);
-
-/// What [`check_final`] does, for hooks that any thread may call.
-#[inline(always)]
-pub fn check_final_without_hooks() {
-    if WITHOUT_PYTHON_HOOKS.load(Relaxed) && walk::finalizing() != 0 {
-        if let Some(guard) = Guard::enter() {
-            check_final(&guard);
-        }
     }
 }
 
@@ -401,12 +388,14 @@ pub fn end(kind: EndKind, status: i32) -> bool {
     }
     let guard = Guard::enter();
     if UNBORN.load(Relaxed) {
-        // Nothing was recorded in this child.
-        return false;
-    }
-    if kind == EndKind::Exec && thrown_away() {
-        stop();
-        return false;
+        // Nothing was recorded in this child, or nothing that is worth a dump.
+        if kind == EndKind::Exec || store::site_count() <= 1 {
+            return false;
+        }
+        be_born();
+        if !recording() {
+            return false;
+        }
     }
     if store::header().final_ns.load(Relaxed) == 0 {
         gauges::take();
@@ -420,16 +409,6 @@ pub fn end(kind: EndKind, status: i32) -> bool {
     PHASE.store(PASSIVE, SeqCst);
     STORE.lock().seal();
     drop(guard);
-    true
-}
-
-/// A child that was forked only to become another program leaves nothing worth keeping.
-fn thrown_away() -> bool {
-    const SHORT_NS: u64 = 1_000_000_000;
-    if epoch::FORKED_AT.load(Relaxed) == 0 || since_start_ns() > SHORT_NS {
-        return false;
-    }
-    STORE.lock().remove();
     true
 }
 
@@ -536,13 +515,30 @@ pub fn after_fork_in_child() {
     mappings::forget();
     SITES.lock().reset();
     peak::reset(thread());
-    // Its dump comes with the first allocation: a child that only execs needs none.
+    store::header().site_count.store(1, Relaxed);
+    // Its dump comes later: a child that soon becomes another program needs none.
     UNBORN.store(true, SeqCst);
     drop(guard);
 }
 
-/// The child's first allocation: from here on it has a dump of its own.
+/// A forked child that lives this long is not about to become another program.
+const CHILDHOOD_NS: u64 = 20_000_000;
+
+#[inline]
+fn be_born_in_time() {
+    if UNBORN.load(Relaxed) && since_start_ns() > CHILDHOOD_NS {
+        be_born();
+    }
+}
+
+/// From here on the child has a dump of its own; what it counted so far goes into it.
 fn be_born() {
+    if !UNBORN.swap(false, SeqCst) {
+        return;
+    }
+    if peak::THREADS.load(Relaxed) > 1 {
+        store::header().inexact.store(1, Relaxed);
+    }
     if !create_dump(true) {
         return stop();
     }

@@ -83,6 +83,9 @@ pub fn allocated(
 /// only the block's own slot, and counters.
 #[inline(always)]
 pub fn freed(address: usize, lock: Lock) -> Option<live::Block> {
+    if !life::recording() {
+        return None;
+    }
     let block = live::remove(address)?;
     // Both are rare, and one test tells that neither is the case.
     if block.watched | (block.epoch < epoch::FORKED_AT.load(Relaxed)) {

@@ -299,7 +299,8 @@ impl Sites {
 
     /// The id of a code object; `key` passes through it.
     fn code_id(&mut self, address: usize, key: u64) -> u32 {
-        if let Some(known) = self.maps().by_address.get_mut(&address) {
+        let trusted = crate::python::hooks::settled();
+        if let Some(known) = self.maps().by_address.get_mut(&address).filter(|_| trusted) {
             if known.keys.len() < MOST_KEYS && known.keys.last() != Some(&key) {
                 known.keys.push(key);
             }
@@ -461,6 +462,14 @@ impl Sites {
 #[cold]
 pub fn code_freed(address: usize) {
     SITES.lock().forget_code(address);
+}
+
+/// Code may have died unseen: every code object is to be read again.
+#[cold]
+pub fn forget_codes() {
+    let mut sites = SITES.lock();
+    sites.maps().by_address.clear();
+    sites.forget_all();
 }
 
 /// Program files changed place: addresses of native code may mean something else now.

@@ -39,6 +39,8 @@ pub struct Store {
     path: Vec<u8>,
     identity: (u64, u64),
     array_extents: u32,
+    /// Sites whose counters the file holds.
+    file_sites: u32,
     log_extents: u32,
     log: *mut u8,
     log_capacity: usize,
@@ -71,9 +73,9 @@ impl From<Errno> for Failure {
 
 /// Sets up the memory that is counted in; `false` if there is none.
 pub fn prepare() -> bool {
-    let counters = sys::reserve(MAX_SITES as usize * size_of::<Counters>());
-    let moments = sys::reserve(MAX_SITES as usize * size_of::<Moments>());
-    let header = sys::reserve(HEADER_LEN);
+    let counters = sys::reserve_for_file(MAX_SITES as usize * size_of::<Counters>());
+    let moments = sys::reserve_for_file(MAX_SITES as usize * size_of::<Moments>());
+    let header = sys::reserve_for_file(HEADER_LEN);
     let (Ok(counters), Ok(moments), Ok(header)) = (counters, moments, header) else {
         return false;
     };
@@ -135,17 +137,13 @@ impl Store {
             path: Vec::new(),
             identity: (0, 0),
             array_extents: 0,
+            file_sites: 0,
             log_extents: 0,
             log: core::ptr::null_mut(),
             log_capacity: 0,
             log_used: 0,
             context: Context::new(),
         }
-    }
-
-    /// Whether there is a file.
-    pub fn exists(&self) -> bool {
-        !self.path.is_empty()
     }
 
     /// Creates the file; counters that are not zero by now are kept.
@@ -192,7 +190,9 @@ impl Store {
         self.log_used = 0;
         header.extent_count.store(0, Relaxed);
         header.log_len.store(0, Relaxed);
-        self.grow_arrays(fd)?;
+        while self.file_sites == 0 || self.file_sites < header.site_count.load(Relaxed) {
+            self.grow_arrays(fd)?;
+        }
         self.grow_log(fd)?;
         identity.write();
         Ok(())
@@ -243,16 +243,16 @@ impl Store {
         let len = sites * size_of::<Counters>();
         let counters_at = self.grow_file(fd, len as u64)?;
         let moments_at = self.grow_file(fd, len as u64)?;
-        // SAFETY: the ranges lie in the arrays' own memory. Ids in them were not given out yet
-        // (CAPACITY), so nothing was counted there.
+        // SAFETY: the ranges lie in the arrays' own memory, and stay readable and writable.
         unsafe {
-            sys::map_file_over(COUNTERS.load(Relaxed).add(first).cast(), len, fd, counters_at)?;
-            sys::map_file_over(MOMENTS.load(Relaxed).add(first).cast(), len, fd, moments_at)?;
+            map_keeping(COUNTERS.load(Relaxed).add(first).cast(), len, fd, counters_at)?;
+            map_keeping(MOMENTS.load(Relaxed).add(first).cast(), len, fd, moments_at)?;
         }
         self.add_extent(ExtentKind::Counters, index, counters_at, len as u64)?;
         self.add_extent(ExtentKind::Moments, index, moments_at, len as u64)?;
         self.array_extents = index + 1;
-        CAPACITY.store((first + sites) as u32, Release);
+        self.file_sites = (first + sites) as u32;
+        CAPACITY.store(self.file_sites, Release);
         Ok(())
     }
 
@@ -362,20 +362,32 @@ impl Store {
         Ok(())
     }
 
-    /// Sums everything up, once nothing will change any more.
+    /// Sums everything up, once nothing will change any more. A thread that was in the middle of
+    /// counting gets time to finish; if the sums still differ, the dump stays without one.
     pub fn seal(&mut self) {
         let header = header();
         header.sealed.store(1, Relaxed);
         header.sealed_crc.store(0, Relaxed);
+        for _ in 0..5 {
+            let sum = self.sum();
+            sys::yield_now();
+            if self.sum() == sum {
+                return header.sealed_crc.store(sum, Release);
+            }
+        }
+        header.sealed.store(0, Release);
+    }
+
+    fn sum(&self) -> u32 {
         let mut crc = crc32fast::Hasher::new();
-        // SAFETY: HEADER_LEN readable bytes; nobody writes them while sealing.
+        // SAFETY: HEADER_LEN readable bytes.
         crc.update(unsafe {
             core::slice::from_raw_parts(HEADER.load(Relaxed).cast::<u8>(), HEADER_LEN)
         });
         for index in 0..self.array_extents {
             let first = if index == 0 { 0 } else { sites_through(index - 1) } as usize;
             let len = (sites_through(index) as usize - first) * size_of::<Counters>();
-            // SAFETY: both arrays hold the extent's sites, and nobody writes them while sealing.
+            // SAFETY: both arrays hold the extent's sites.
             let (counters, moments) = unsafe {
                 (
                     core::slice::from_raw_parts(
@@ -388,7 +400,7 @@ impl Store {
             crc.update(counters);
             crc.update(moments);
         }
-        header.sealed_crc.store(crc.finalize(), Release);
+        crc.finalize()
     }
 
     /// Undoes [`Store::seal`]: the process lives on (a failed `exec`).
@@ -415,16 +427,26 @@ impl Store {
         }
         // The old path's memory goes back to our own heap.
         *self = Store::new();
-        CAPACITY.store(0, Relaxed);
+        // Until there is a file, the memory behind the arrays holds all that may come.
+        CAPACITY.store(MAX_SITES, Relaxed);
     }
+}
 
-    /// Removes the file: nothing in it is worth keeping.
-    pub fn remove(&mut self) {
-        if self.exists() {
-            sys::unlink(&self.path);
-            self.path = Vec::new();
+/// Maps a piece of the file over memory and puts back what was there.
+///
+/// # Safety
+/// The range must be the store's own, readable and writable.
+unsafe fn map_keeping(at: *mut u8, len: usize, fd: i32, offset: u64) -> Result<(), Failure> {
+    // SAFETY: the caller's promise. What another thread counts between the two copies is lost;
+    // the caller of `create` notes that where there can be one.
+    unsafe {
+        let before = core::slice::from_raw_parts(at, len).to_vec();
+        sys::map_file_over(at, len, fd, offset)?;
+        if before.iter().any(|&byte| byte != 0) {
+            core::ptr::copy_nonoverlapping(before.as_ptr(), at, len);
         }
     }
+    Ok(())
 }
 
 /// What does not change about a dump.

@@ -2,6 +2,7 @@
 //! function (ours too), set no `errno` and need no thread-local storage.
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// A failed system call's error number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,12 +29,18 @@ unsafe fn syscall(number: i64, args: [usize; 6]) -> Result<usize, Errno> {
 /// Private zeroed memory; pages cost nothing until they are touched, and never
 /// become huge ones (a table that is touched here and there must stay small).
 pub fn reserve(len: usize) -> Result<*mut u8, Errno> {
+    let base = reserve_for_file(len)?;
+    note_mapping(base as usize, len);
+    Ok(base)
+}
+
+/// The same, over which a file will be mapped: it does not count as memory of our own.
+pub fn reserve_for_file(len: usize) -> Result<*mut u8, Errno> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
     let base =
         unsafe { syscall(libc::SYS_mmap, [0, len, prot as usize, flags as usize, usize::MAX, 0])? };
-    name_mapping(base, len);
     if len >= 2 << 20 {
         // SAFETY: the range was mapped just above; the advice changes no content.
         let _ = unsafe {
@@ -88,6 +95,7 @@ pub unsafe fn map_zero_over(at: *mut u8, len: usize) -> Result<(), Errno> {
 /// # Safety
 /// The range must be ours and out of use.
 pub unsafe fn unmap(at: *mut u8, len: usize) {
+    forget_mapping(at as usize);
     // SAFETY: the caller owns the range. A failure leaves it mapped, which costs address space only.
     let _ = unsafe { syscall(libc::SYS_munmap, [at as usize, len, 0, 0, 0, 0]) };
 }
@@ -203,17 +211,42 @@ pub fn read_link(path: &[u8]) -> Vec<u8> {
     buffer.get(..len.unwrap_or(0)).unwrap_or_default().to_vec()
 }
 
-/// Gives an anonymous mapping a name in `/proc/PID/smaps`, where the kernel can.
-fn name_mapping(base: usize, len: usize) {
-    const PR_SET_VMA: usize = 0x5356_4d41;
-    const PR_SET_VMA_ANON_NAME: usize = 0;
-    // SAFETY: the name is a string that ends in zero; memory content is not touched.
-    let _ = unsafe {
-        syscall(
-            libc::SYS_prctl,
-            [PR_SET_VMA, PR_SET_VMA_ANON_NAME, base, len, c"pyshim".as_ptr() as usize, 0],
-        )
-    };
+/// Our own mappings, to tell how much of the resident set is ours.
+static MAPPINGS: [[AtomicUsize; 2]; 512] = [const { [const { AtomicUsize::new(0) }; 2] }; 512];
+
+fn note_mapping(base: usize, len: usize) {
+    for [at, size] in &MAPPINGS {
+        if at.compare_exchange(0, base, Relaxed, Relaxed).is_ok() {
+            size.store(len, Relaxed);
+            return;
+        }
+    }
+}
+
+fn forget_mapping(base: usize) {
+    for [at, size] in &MAPPINGS {
+        if at.load(Relaxed) == base {
+            size.store(0, Relaxed);
+            at.store(0, Relaxed);
+            return;
+        }
+    }
+}
+
+/// Resident bytes of our own mappings.
+pub fn own_resident() -> u64 {
+    let mut bytes = 0;
+    for [at, size] in &MAPPINGS {
+        let (base, len) = (at.load(Relaxed), size.load(Relaxed));
+        if base == 0 || len == 0 {
+            continue;
+        }
+        let mut pages = vec![0u8; len.div_ceil(4096)];
+        if resident(base as *const u8, &mut pages) {
+            bytes += pages.iter().filter(|page| **page & 1 != 0).count() as u64 * 4096;
+        }
+    }
+    bytes
 }
 
 /// Writes all of `bytes` at `offset`.

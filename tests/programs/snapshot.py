@@ -1,6 +1,10 @@
 """Runs code that nobody here wrote and writes down what tracemalloc says of it.
 
-    snapshot.py WORKLOAD
+    snapshot.py WORKLOAD objects|blocks
+
+`objects`: as tracemalloc is. An object that the interpreter takes from one of
+its free lists then counts at the line that took it. `blocks`: without that, each
+block counts at the line that asked the allocator for it.
 
 Leaves two files: `before`, the dump as it stood when tracemalloc began, and
 `traced`, with `bytes count line file` for each line of tracemalloc's snapshot.
@@ -12,6 +16,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 
 KEPT = []
 
@@ -66,7 +71,7 @@ def workload_ast():
     import tokenize
     import io
 
-    texts = sources()
+    texts = sources()[:6]
 
     def run():
         for text in texts:
@@ -261,7 +266,55 @@ def workload_objects():
     return run
 
 
+class Tracer:
+    """tracemalloc with one frame."""
+
+    def __init__(self, blocks):
+        self.config = None
+        self.api = None
+        if blocks:
+            import ctypes
+
+            self.api = ctypes.pythonapi
+            self.int = ctypes.c_int
+
+    def start(self):
+        if self.api is None:
+            _tracemalloc.start(1)
+        elif sys.version_info >= (3, 14):
+            _tracemalloc.start(1)
+            self.api.PyRefTracer_SetTracer(None, None)
+        else:
+            # New objects look at its switch, the allocators do not.
+            _tracemalloc.start(1)
+            self.config = self.find()
+            self.config[1] = 0
+
+    def find(self):
+        """`initialized`, `tracing` and `max_nframe` in the interpreter's memory."""
+        if sys.version_info < (3, 12):
+            config = (self.int * 3).in_dll(self.api, "_Py_tracemalloc_config")
+        else:
+            # Among much else, so it is known by an odd number of frames.
+            _tracemalloc.stop()
+            _tracemalloc.start(31337)
+            words = (self.int * 400000).in_dll(self.api, "_PyRuntime")
+            at = 1
+            while words[at + 1] != 31337 or words[at] != 1:
+                at += 1
+            words[at + 1] = 1
+            config = (self.int * 3).from_buffer(words, (at - 1) * 4)
+        assert list(config) == [1, 1, 1], list(config)
+        return config
+
+    def traces(self):
+        if self.config is not None:
+            self.config[1] = 1
+        return _tracemalloc._get_traces()
+
+
 def main():
+    tracer = Tracer(sys.argv[2] == "blocks")
     run = globals()["workload_" + sys.argv[1]]()
     gc.collect()
     # Sites reach the log within a tenth of a second.
@@ -272,14 +325,17 @@ def main():
             if not piece:
                 break
             copy.write(piece)
-    _tracemalloc.start(1)
+    tracer.start()
     run()
     gc.collect()
     gc.disable()
-    traces = _tracemalloc._get_traces()
+    # Names that it holds would go as the lines below use others.
+    warnings.simplefilter("ignore")
+    getattr(sys, "_clear_type_cache", int)()
+    traces = tracer.traces()
     lines = {}
     for trace in traces:
-        size, ((file, line),) = trace[1], trace[2]
+        size, (file, line) = trace[1], trace[2][0]
         bytes_, count = lines.get((file, line), (0, 0))
         lines[file, line] = bytes_ + size, count + 1
     with open("traced", "w", encoding="utf-8") as out:

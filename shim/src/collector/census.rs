@@ -5,10 +5,11 @@ use pyshim_dump::blob::{Census, SiteCensus};
 use pyshim_dump::histogram;
 use pyshim_dump::layout::{BlobKind, Lost};
 
+use super::gauges;
 use crate::store::{self, STORE};
 use crate::{epoch, heap, life, live};
 
-/// A census may take this fraction of the time.
+/// A census, with the readings of the process, may take this fraction of the time.
 const SHARE: u64 = 100;
 const SHORTEST_INTERVAL_NS: u64 = 1_000_000_000;
 
@@ -29,6 +30,9 @@ impl Keeper {
             return;
         }
         take(BlobKind::Census);
+        if store::header().final_ns.load(core::sync::atomic::Ordering::Relaxed) == 0 {
+            gauges::take();
+        }
         let cost = life::since_start_ns().saturating_sub(now_ns);
         self.next_ns = now_ns + (cost * SHARE).max(SHORTEST_INTERVAL_NS);
     }

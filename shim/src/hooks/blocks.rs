@@ -255,7 +255,6 @@ pub unsafe extern "C" fn free(block: *mut c_void) {
     if block.is_null() {
         return;
     }
-    life::check_final_without_hooks();
     if record::freed(block as usize, Lock::Unknown).is_none() && real::early_size(block).is_some() {
         return;
     }

@@ -108,6 +108,28 @@ impl Stack {
     }
 }
 
+/// Finds out which frames only repeat a recursion: a function that calls itself from one place, or
+/// two that call each other. They are left out, so that a parser's depth does not make a thousand
+/// sites of one.
+pub struct Recursion {
+    last: [u64; 3],
+}
+
+impl Recursion {
+    /// At the innermost frame.
+    pub const fn new() -> Recursion {
+        Recursion { last: [0; 3] }
+    }
+
+    /// Takes the next frame outwards; whether it is a repetition.
+    #[inline(always)]
+    pub fn repeats(&mut self, pc: u64) -> bool {
+        let [one, two, three] = self.last;
+        self.last = [pc, one, two];
+        pc == one || (pc == two && one == three)
+    }
+}
+
 /// Start of `_PyEval_EvalFrameDefault`; 0 where there is no interpreter.
 pub static EVALUATION: AtomicUsize = AtomicUsize::new(0);
 /// Whether unwinding takes no lock here (glibc 2.35 or later).
@@ -162,15 +184,38 @@ fn find_object(address: u64) -> Option<Found> {
     }
 }
 
-/// A handle for the library that holds the code at `address`.
-pub fn library_of(address: u64) -> Option<*mut core::ffi::c_void> {
+/// A handle for the library that holds the code at `address`, if that is a
+/// libpython. Of no other: the call may come from the loader at work, which must
+/// not be entered again, while code of a libpython only runs once it is loaded.
+pub fn libpython_of(address: u64) -> Option<*mut core::ffi::c_void> {
     let map = find_object(address)?.link_map;
     // SAFETY: the loader's description of a loaded library, whose name ends in zero.
     unsafe {
-        if map.is_null() || (*map).name.is_null() || *(*map).name == 0 {
+        if map.is_null() || (*map).name.is_null() {
+            return None;
+        }
+        let path = core::ffi::CStr::from_ptr((*map).name).to_bytes();
+        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        if !name.starts_with(b"libpython") {
             return None;
         }
         let handle = libc::dlopen((*map).name, libc::RTLD_LAZY | libc::RTLD_NOLOAD);
         (!handle.is_null()).then_some(handle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Recursion;
+
+    #[test]
+    fn a_recursion_is_folded() {
+        let folded = |pcs: &[u64]| -> Vec<u64> {
+            let mut recursion = Recursion::new();
+            pcs.iter().copied().filter(|&pc| !recursion.repeats(pc)).collect()
+        };
+        assert_eq!(folded(&[1, 2, 2, 2, 3]), [1, 2, 3]);
+        assert_eq!(folded(&[1, 2, 1, 2, 1, 2, 3]), [1, 2, 1, 3]);
+        assert_eq!(folded(&[1, 2, 3, 1, 2, 3]), [1, 2, 3, 1, 2, 3]);
     }
 }

@@ -14,11 +14,11 @@ use crate::spin::SpinLock;
 use crate::sys;
 
 use super::unwind::{End, by_rules};
-use super::{Anchor, IN_REGISTER, MAX_NATIVE, Stack, unwind};
+use super::{Anchor, IN_REGISTER, MAX_NATIVE, Recursion, Stack, unwind};
 
 const PATHS: usize = 1024;
 /// Words of the longest path that is kept. Longer ones are walked by rules each time.
-const CHECKS: usize = 14;
+const CHECKS: usize = 29;
 
 /// A word of the stack that must be as it was.
 #[derive(Clone, Copy)]
@@ -170,12 +170,15 @@ fn learn(guard: &Guard, anchor: Anchor, stop_at_evaluation: bool, key: u64) -> u
     path.count = 0;
     let distance = |slot: usize| (slot - anchor.sp) as u32;
     let (mut hash, mut frames) = (1, 0);
+    let mut recursion = Recursion::new();
     let end = by_rules(anchor, stop_at_evaluation, |frame| {
         if frames == MAX_NATIVE {
             return false;
         }
         frames += 1;
-        hash = mix(hash, frame.pc);
+        if !recursion.repeats(frame.pc) {
+            hash = mix(hash, frame.pc);
+        }
         path.push(Check { offset: distance(frame.slot), relative: 0, value: frame.pc });
         if let Some((saved_at, base)) = frame.base {
             let offset = if saved_at == IN_REGISTER { REGISTER } else { distance(saved_at) };

@@ -4,14 +4,16 @@ use core::ffi::c_void;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::rules::{self, Step};
-use super::{Anchor, EVALUATION, IN_REGISTER, NativeFrame, Stack};
+use super::{Anchor, EVALUATION, IN_REGISTER, NativeFrame, Recursion, Stack};
 use crate::guard::Guard;
 
 /// Gathers the native frames. Takes no lock that the program can hold.
 #[inline(never)]
 pub fn unwind(_: &Guard, anchor: Anchor, stop_at_evaluation: bool, out: &mut Stack) {
     out.clear();
-    if by_rules(anchor, stop_at_evaluation, |frame| out.push(frame)) == End::Unknown {
+    let mut recursion = Recursion::new();
+    let push = |frame: NativeFrame| recursion.repeats(frame.pc) || out.push(frame);
+    if by_rules(anchor, stop_at_evaluation, push) == End::Unknown {
         out.clear();
         by_libgcc(anchor, stop_at_evaluation, out);
     }

@@ -17,6 +17,7 @@ use crate::life;
 use crate::native::Anchor;
 use crate::real::symbol;
 use crate::record::{self, Lock};
+use crate::sites;
 
 /// `PyMemAllocatorEx` (`cpython/pymem.h`), the same from 3.5 on.
 #[repr(C)]
@@ -115,11 +116,34 @@ pub fn install() {
 }
 
 static INSTALLED: AtomicBool = AtomicBool::new(false);
+/// Whether the interpreter has come up with our hooks in place.
 static SETTLED: AtomicBool = AtomicBool::new(false);
+/// Only the ends of watched blocks matter; nothing is recorded here (`PYSHIM_PYTHON=0`).
+static ONLY_WATCHING: AtomicBool = AtomicBool::new(false);
+/// New stacks seen elsewhere since one of these hooks was last called.
+static UNHEARD: AtomicU32 = AtomicU32::new(0);
+/// With so many, something took the hooks out.
+const UNHEARD_LONG: u32 = 64;
 
-/// Once the interpreter is up: sets the hooks again if something replaced them.
+/// From now on the hooks only look for the ends of watched blocks.
+pub fn only_watch() {
+    ONLY_WATCHING.store(true, SeqCst);
+}
+
+/// Whether frees of Python's blocks can be relied on to arrive: until the interpreter is up,
+/// `PYTHONMALLOC` may have replaced the hooks.
+pub fn settled() -> bool {
+    SETTLED.load(Relaxed)
+}
+
+/// Sets the hooks again if something replaced them: the interpreter as it came up, or whoever
+/// put back what it had found before (`tracemalloc.stop`). Called with each new stack.
 pub fn look_after(_: &Guard) {
-    if SETTLED.load(Relaxed) || !INSTALLED.load(Relaxed) {
+    if !INSTALLED.load(Relaxed) {
+        return;
+    }
+    let unheard = UNHEARD.fetch_add(1, Relaxed);
+    if SETTLED.load(Relaxed) && unheard < UNHEARD_LONG {
         return;
     }
     let (up, get) = (IS_INITIALIZED.load(Relaxed), GET.load(Relaxed));
@@ -138,11 +162,20 @@ pub fn look_after(_: &Guard) {
         get(OBJECT, top.as_mut_ptr());
         top.assume_init()
     };
-    if SETTLED.swap(true, SeqCst) {
-        return;
-    }
+    SETTLED.store(true, SeqCst);
+    UNHEARD.store(0, Relaxed);
     if top.malloc as usize != object_malloc as *const () as usize {
         install();
+        // Code may have died meanwhile without our hearing of it.
+        sites::forget_codes();
+    }
+}
+
+/// One of the hooks was called.
+#[inline(always)]
+fn heard() {
+    if UNHEARD.load(Relaxed) != 0 {
+        UNHEARD.store(0, Relaxed);
     }
 }
 
@@ -185,11 +218,12 @@ fn allocate(
     lock: Lock,
     real: impl FnOnce() -> *mut c_void,
 ) -> *mut c_void {
-    if !life::recording() {
+    if !life::recording() || ONLY_WATCHING.load(Relaxed) {
         return real();
     }
     let Some(guard) = Guard::enter() else { return real() };
     if lock == Lock::Held {
+        heard();
         life::check_final(&guard);
     }
     let block = real();
@@ -215,7 +249,7 @@ fn reallocate(
     lock: Lock,
     real: impl FnOnce() -> *mut c_void,
 ) -> *mut c_void {
-    if !life::recording() {
+    if !life::recording() || ONLY_WATCHING.load(Relaxed) {
         return real();
     }
     let guard = Guard::enter();
@@ -306,6 +340,9 @@ domain!(Lock::Held, object_malloc_at, object_calloc_at, object_realloc_at, objec
 /// The teardown's first free must not be counted before stock was taken.
 #[inline(always)]
 fn before_free(lock: Lock) {
+    if lock == Lock::Held && ONLY_WATCHING.load(Relaxed) {
+        heard();
+    }
     if lock == Lock::Held && crate::python::walk::finalizing() != 0 {
         if let Some(guard) = Guard::enter() {
             life::check_final(&guard);

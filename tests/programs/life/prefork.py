@@ -9,6 +9,7 @@ def remember(): return bytes(5000)
 
 def serve(listener):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     served = 0
     while True:
         connection, _ = listener.accept()
@@ -30,6 +31,8 @@ listener = socket.socket()
 listener.bind(("127.0.0.1", 0))
 listener.listen(64)
 pids = []
+# A worker that is slow to start must not be ended before it has its handler.
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 for _ in range(3):
     pid = os.fork()
     if pid == 0:
