@@ -55,6 +55,9 @@ impl Origin {
     }
 }
 
+/// [`Frame::Python::instruction`] of a frame whose first instruction is yet to come.
+pub const NOT_BEGUN: u32 = u32::MAX;
+
 /// One frame of a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Frame {

@@ -121,7 +121,7 @@ def main():
     scratch = tempfile.mkdtemp(prefix="pyshim-cpython-")
     print(f"{'python':8} {'module':27} {'bare ok/bad':>11}    {'shim ok/bad':>11} {'dumps':>7}  same")
     same = True
-    for python in options.pythons:
+    for python in map(Path.absolute, map(Path, options.pythons)):
         version, found = probe(python)
         for module in options.modules:
             if found[module]:

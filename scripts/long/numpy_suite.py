@@ -27,12 +27,13 @@ def main():
 
     scratch = Path(tempfile.mkdtemp(prefix="pyshim-numpy-"))
     library = str(Path(options.library).resolve())
+    python = Path(options.python).absolute()
     results, statuses = [], []
     for name, preload in (("bare", None), ("shim", library)):
         where = scratch / name
         where.mkdir()
         report = where / "report.xml"
-        command = [options.python, "-c", PROGRAM, report]
+        command = [python, "-c", PROGRAM, report]
         status = outcomes.run(command, preload, where, where / "log", LIMIT_S, cwd=where)
         found = outcomes.read(report)
         print(

@@ -97,7 +97,7 @@ def main():
         where = scratch / name
         where.mkdir()
         started = time.monotonic()
-        answers, status, cpu = serve(options.python, preload, where)
+        answers, status, cpu = serve(Path(options.python).absolute(), preload, where)
         kinds = sorted({one[0] for one in answers})
         print(
             f"web {name}: {len(answers)} answers (status {', '.join(map(str, kinds))}) in"

@@ -363,6 +363,11 @@ fn take_final(_: &Guard) {
     if FINAL_TAKEN.swap(true, SeqCst) || sys::pid() != PID.load(Relaxed) {
         return;
     }
+    be_born();
+    if !recording() {
+        return;
+    }
+    python::hooks::note_absence();
     for site in 0..store::site_count() {
         let (blocks, bytes) = store::live(site);
         let last = &store::moments(site).last;

@@ -5,7 +5,8 @@
 //! until that is 1/512 of the total (shared among the threads), and the total
 //! is known within that. When it starts to fall from a new maximum, before the
 //! free that makes it fall is counted, all sites are noted: growth alone never
-//! pays, and what is noted lies within 1 % of the true peak.
+//! pays. A new maximum is noted if it is 1/200 above the last one noted, and the
+//! fall is seen at 1/400: what is noted lies within 1 % of the true peak.
 
 use core::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::Release,
@@ -65,12 +66,12 @@ fn hand_over(thread: &Thread, leaving: i64) {
         store::header().peak_seen.fetch_max(total.max(0) as u64, Relaxed);
         let threads = u64::from(THREADS.load(Relaxed).max(1));
         SHARE.store((total.max(0) as u64 / 512 / threads).max(SMALLEST_SHARE), Relaxed);
-        if total - NOTED.load(Relaxed) > total / 512 {
+        if total - NOTED.load(Relaxed) > total / 200 {
             ARMED.store(true, Relaxed);
         }
     }
     let left = total - leaving;
-    if ARMED.load(Relaxed) && left < highest - highest / 256 {
+    if ARMED.load(Relaxed) && left < highest - highest / 400 {
         note(total);
     }
     if leaving != 0 {

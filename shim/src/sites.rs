@@ -143,6 +143,9 @@ pub struct Sites {
     backlog: VecDeque<Record>,
     native: native::Stack,
     python: Vec<PythonFrame>,
+    /// Code objects of the last stack by level from the outermost, with their ids; zero where a
+    /// look is needed.
+    outer: Vec<(usize, u32)>,
 }
 
 struct Maps {
@@ -166,6 +169,7 @@ pub static SITES: SpinLock<Sites> = SpinLock::new(Sites {
     backlog: VecDeque::new(),
     native: native::Stack::new(),
     python: Vec::new(),
+    outer: Vec::new(),
 });
 
 /// Two interpreters with a lock each were seen: "under the lock" no longer means alone.
@@ -262,9 +266,10 @@ impl Sites {
     /// loop gives way to the Python frames that it ran.
     fn frames(&mut self, extent: Extent, key: u64) -> Vec<Frame> {
         let mut python = Vec::with_capacity(self.python.len());
-        for index in 0..self.python.len() {
+        let depth = self.python.len();
+        for index in 0..depth {
             let Some(&frame) = self.python.get(index) else { break };
-            let code = self.code_id(frame.code, key);
+            let code = self.code_id_at(depth - 1 - index, frame.code, key);
             python.push((
                 Frame::Python { code, instruction: frame.instruction, entry: frame.entry },
                 frame.boundary,
@@ -272,24 +277,35 @@ impl Sites {
         }
         let native = if extent == Extent::Off { &[] } else { self.native.frames() };
         let mut frames = Vec::with_capacity(native.len() + python.len());
-        let mut rest = python.into_iter().peekable();
+        if extent != Extent::Full {
+            // Every native frame lies above the innermost Python frame.
+            frames.extend(native.iter().map(|frame| Frame::Native { pc: frame.pc }));
+            frames.extend(python.into_iter().map(|(frame, _)| frame));
+            return frames;
+        }
+        let start = self.native_start();
+        // Where the next loop that Python frames ran in keeps its own frame.
+        let boundary_of =
+            |rest: &[(Frame, usize)]| rest.iter().map(|one| one.1).find(|&at| at != 0);
+        let mut rest = python.as_slice();
+        let mut boundary = boundary_of(rest);
         for frame in native {
-            let boundary = rest.clone().map(|(_, at)| at).find(|&at| at != 0);
             // Where the loop is split into several functions, its frame on the stack still tells.
-            let passed = boundary.is_some_and(|at| at > self.native_start() && at < frame.slot);
+            let passed = boundary.is_some_and(|at| at > start && at < frame.slot);
             if frame.evaluation || passed {
-                for (frame, _) in rest.by_ref() {
-                    frames.push(frame);
-                    if matches!(frame, Frame::Python { entry: true, .. }) {
-                        break;
-                    }
-                }
+                let ends =
+                    |one: &(Frame, usize)| matches!(one.0, Frame::Python { entry: true, .. });
+                let count = rest.iter().position(ends).map_or(rest.len(), |at| at + 1);
+                let (ran, further) = rest.split_at(count);
+                frames.extend(ran.iter().map(|one| one.0));
+                rest = further;
+                boundary = boundary_of(rest);
             }
             if !frame.evaluation {
                 frames.push(Frame::Native { pc: frame.pc });
             }
         }
-        frames.extend(rest.map(|(frame, _)| frame));
+        frames.extend(rest.iter().map(|one| one.0));
         frames
     }
 
@@ -297,20 +313,39 @@ impl Sites {
         self.native.frames().first().map_or(usize::MAX, |frame| frame.slot)
     }
 
-    /// The id of a code object; `key` passes through it.
-    fn code_id(&mut self, address: usize, key: u64) -> u32 {
+    /// The id of the code object that runs `level` frames from the outermost. The outer frames are
+    /// mostly those of the stack before, and run code of which no more keys are listed.
+    fn code_id_at(&mut self, level: usize, address: usize, key: u64) -> u32 {
+        if let Some(&(known, id)) = self.outer.get(level)
+            && known == address
+        {
+            return id;
+        }
+        let (id, listed) = self.code_id(address, key);
+        if self.outer.len() <= level {
+            self.outer.resize(level + 1, (0, 0));
+        }
+        if let Some(place) = self.outer.get_mut(level) {
+            *place = if listed { (0, 0) } else { (address, id) };
+        }
+        id
+    }
+
+    /// The id of a code object; `key` passes through it. Also whether that is listed for the day
+    /// when the code dies.
+    fn code_id(&mut self, address: usize, key: u64) -> (u32, bool) {
         let trusted = crate::python::hooks::settled();
         if let Some(known) = self.maps().by_address.get_mut(&address).filter(|_| trusted) {
             if known.keys.len() < MOST_KEYS && known.keys.last() != Some(&key) {
                 known.keys.push(key);
             }
-            return known.id;
+            return (known.id, known.keys.len() < MOST_KEYS);
         }
         let id = self.read_code(address);
         // From now on its end must be noticed.
         live::watch(address);
         self.maps().by_address.insert(address, Known { id, keys: vec![key] });
-        id
+        (id, true)
     }
 
     fn read_code(&mut self, address: usize) -> u32 {
@@ -371,7 +406,7 @@ impl Sites {
     /// Brings everything that is under way into the log.
     pub fn write_out(&mut self, store: &mut store::Store) {
         collector::drain(store);
-        while !self.backlog.is_empty() {
+        while !self.backlog.is_empty() && store.exists() {
             while let Some(record) = self.backlog.pop_front() {
                 if let Err(record) = collector::send(record) {
                     self.backlog.push_front(record);
@@ -428,6 +463,7 @@ impl Sites {
 
     /// The code object at `address` is about to be freed.
     fn forget_code(&mut self, address: usize) {
+        self.outer.clear();
         let Some(known) = self.maps().by_address.remove(&address) else { return };
         if known.keys.len() >= MOST_KEYS {
             self.forget_all();
@@ -454,6 +490,7 @@ impl Sites {
     pub fn reset(&mut self) {
         self.forget_all();
         self.codes = None;
+        self.outer.clear();
         self.backlog = VecDeque::new();
     }
 }
@@ -469,6 +506,7 @@ pub fn code_freed(address: usize) {
 pub fn forget_codes() {
     let mut sites = SITES.lock();
     sites.maps().by_address.clear();
+    sites.outer.clear();
     sites.forget_all();
 }
 

@@ -146,6 +146,11 @@ impl Store {
         }
     }
 
+    /// Whether there is a file.
+    pub fn exists(&self) -> bool {
+        !self.path.is_empty()
+    }
+
     /// Creates the file; counters that are not zero by now are kept.
     pub fn create(&mut self, path: &[u8], identity: &Identity) -> Result<(), Failure> {
         let (path, fd) = create_new(path)?;

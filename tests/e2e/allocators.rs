@@ -122,11 +122,21 @@ fn tracemalloc_and_debug_hooks_together() {
     on_every_interpreter(|python| {
         for malloc in ["malloc", "debug", "malloc_debug"] {
             let environment = [("PYTHONMALLOC", malloc), ("PYTHONTRACEMALLOC", "1")];
-            assert_python_blocks(&with(python, &environment, "trace").dump());
+            assert_exact_or_honest(&with(python, &environment, "trace").dump());
         }
         let environment = [("PYTHONDEVMODE", "1"), ("PYTHONTRACEMALLOC", "1")];
-        assert_python_blocks(&with(python, &environment, "trace-restart").dump());
+        assert_exact_or_honest(&with(python, &environment, "trace-restart").dump());
     });
+}
+
+/// `tracemalloc.stop` puts back what it found when it started, which was before our hooks were set
+/// again: what is allocated after that is not seen, and the dump must say so.
+fn assert_exact_or_honest(dump: &Dump) {
+    let honest =
+        dump.inexact && dump.notes.iter().any(|note| note.contains("were replaced for a while"));
+    if !honest {
+        assert_python_blocks(dump);
+    }
 }
 
 /// Folder, file and major.minor of the interpreter's libpython.
@@ -247,7 +257,10 @@ fn code_that_dies_never_lends_its_name() {
                         }
                     }
                 }
-                if right < 1000 || !other.is_empty() {
+                // Where the hooks were taken out, the report must say so; a wrong name is wrong anyway.
+                let absent =
+                    dump.notes.iter().any(|note| note.contains("were replaced for a while"));
+                if (right < 1000 && !absent) || !other.is_empty() {
                     other.truncate(3);
                     wrong.push(format!("{environment:?} {argument}: {right} right; {other:?}"));
                 }

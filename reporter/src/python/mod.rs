@@ -4,7 +4,7 @@ pub mod lines;
 
 use lines::TableKind;
 use pyshim_dump::Dump;
-use pyshim_dump::record::Code;
+use pyshim_dump::record::{Code, NOT_BEGUN};
 
 /// A Python frame as a person knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -38,8 +38,9 @@ fn place(code: &Code, instruction: u32) -> (Option<u32>, Option<u32>) {
         2 => Some(TableKind::Locations),
         _ => None,
     };
-    let found =
-        kind.and_then(|kind| lines::position(kind, &code.table, code.first_line, instruction));
+    let found = kind
+        .filter(|_| instruction != NOT_BEGUN)
+        .and_then(|kind| lines::position(kind, &code.table, code.first_line, instruction));
     match found.filter(|position| position.line != 0) {
         Some(position) => (Some(position.line), position.column),
         None => (Some(code.first_line).filter(|&line| line != 0), None),

@@ -73,6 +73,10 @@ pub fn send(record: Record) -> Result<(), Record> {
 /// Brings what is in the channel into the log.
 pub fn drain(store: &mut Store) {
     let Some((_, receiver)) = LINE.get() else { return };
+    // A forked child has no file at first: what it defines waits for it.
+    if !store.exists() {
+        return;
+    }
     let mut batch = Vec::new();
     let mut count = 0;
     for record in receiver.try_iter().take(CHANNEL) {

@@ -9,7 +9,7 @@ use core::arch::naked_asm;
 use core::ffi::{CStr, c_int, c_void};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
-use pyshim_dump::record::Origin;
+use pyshim_dump::record::{Origin, Record};
 
 use crate::collector::gauges::ARENAS;
 use crate::guard::Guard;
@@ -17,7 +17,7 @@ use crate::life;
 use crate::native::Anchor;
 use crate::real::symbol;
 use crate::record::{self, Lock};
-use crate::sites;
+use crate::{sites, store, sys};
 
 /// `PyMemAllocatorEx` (`cpython/pymem.h`), the same from 3.5 on.
 #[repr(C)]
@@ -116,14 +116,14 @@ pub fn install() {
 }
 
 static INSTALLED: AtomicBool = AtomicBool::new(false);
+/// Whether somebody took the hooks out for a while.
+static ABSENT: AtomicBool = AtomicBool::new(false);
 /// Whether the interpreter has come up with our hooks in place.
 static SETTLED: AtomicBool = AtomicBool::new(false);
 /// Only the ends of watched blocks matter; nothing is recorded here (`PYSHIM_PYTHON=0`).
 static ONLY_WATCHING: AtomicBool = AtomicBool::new(false);
 /// New stacks seen elsewhere since one of these hooks was last called.
 static UNHEARD: AtomicU32 = AtomicU32::new(0);
-/// With so many, something took the hooks out.
-const UNHEARD_LONG: u32 = 64;
 
 /// From now on the hooks only look for the ends of watched blocks.
 pub fn only_watch() {
@@ -142,13 +142,31 @@ pub fn look_after(_: &Guard) {
     if !INSTALLED.load(Relaxed) {
         return;
     }
-    let unheard = UNHEARD.fetch_add(1, Relaxed);
-    if SETTLED.load(Relaxed) && unheard < UNHEARD_LONG {
+    let unheard = UNHEARD.swap(1, Relaxed);
+    if SETTLED.load(Relaxed) && unheard == 0 {
         return;
     }
+    match in_place() {
+        None => return,
+        Some(true) => {}
+        Some(false) => {
+            install();
+            // Code may have died meanwhile without our hearing of it.
+            sites::forget_codes();
+            if SETTLED.load(Relaxed) {
+                ABSENT.store(true, Relaxed);
+            }
+        }
+    }
+    SETTLED.store(true, SeqCst);
+}
+
+/// Whether our hooks are reached: they are on top, or below somebody's who hands calls down.
+/// `None` while the interpreter is not up.
+fn in_place() -> Option<bool> {
     let (up, get) = (IS_INITIALIZED.load(Relaxed), GET.load(Relaxed));
     if up == 0 || get == 0 {
-        return;
+        return None;
     }
     // SAFETY: the functions of these names and types; both only read static variables.
     let (up, get): (unsafe extern "C" fn() -> c_int, Get) =
@@ -156,18 +174,47 @@ pub fn look_after(_: &Guard) {
     // SAFETY: as above; a known domain is always filled in.
     let top = unsafe {
         if up() == 0 {
-            return;
+            return None;
         }
         let mut top = core::mem::MaybeUninit::<Allocator>::uninit();
         get(OBJECT, top.as_mut_ptr());
         top.assume_init()
     };
-    SETTLED.store(true, SeqCst);
-    UNHEARD.store(0, Relaxed);
-    if top.malloc as usize != object_malloc as *const () as usize {
-        install();
-        // Code may have died meanwhile without our hearing of it.
-        sites::forget_codes();
+    Some(reaches(top.malloc as usize, top.context as usize, 4))
+}
+
+/// Whether an allocator leads to ours. tracemalloc's context is the allocator below it
+/// (`Modules/_tracemalloc.c`, later `Python/tracemalloc.c`); the debug hooks' has it after one word
+/// (`debug_alloc_api_t` in `Objects/obmalloc.c`). Anything else is read through the kernel, so a
+/// guess costs nothing.
+fn reaches(malloc: usize, context: usize, depth: u32) -> bool {
+    if malloc == object_malloc as *const () as usize {
+        return true;
+    }
+    depth > 0
+        && [0, 8].into_iter().any(|offset| {
+            let mut words = [0u8; 16];
+            if !sys::read_memory((context + offset) as u64, &mut words) {
+                return false;
+            }
+            let word = |at: usize| {
+                words
+                    .get(at..at + 8)
+                    .and_then(|bytes| bytes.try_into().ok())
+                    .map_or(0, usize::from_le_bytes)
+            };
+            word(8) != 0 && reaches(word(8), word(0), depth - 1)
+        })
+}
+
+/// Has the report say it, if the hooks were out of place for a while, or are now.
+pub fn note_absence() {
+    if ABSENT.load(Relaxed) || (SETTLED.load(Relaxed) && in_place() == Some(false)) {
+        store::header().inexact.store(1, Relaxed);
+        let text = "Python's allocators were replaced for a while (tracemalloc.stop under \
+                    PYTHONTRACEMALLOC and debug hooks does that): what was allocated or freed \
+                    meanwhile is not in here";
+        sites::SITES.lock().announce(Record::Note { text: text.to_owned() });
     }
 }
 

@@ -8,6 +8,8 @@
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering::Relaxed, Ordering::Release};
 
 use super::layout::{Entry, FrameRoot, Instr, Layout};
+use pyshim_dump::record::NOT_BEGUN;
+
 use crate::guard::Guard;
 use crate::hash::mix;
 use crate::sys;
@@ -265,14 +267,16 @@ unsafe fn read_frame(layout: &Layout, frame: usize) -> View {
             return View::Other;
         }
         let instruction = match layout.instr {
-            Instr::LastiBytes => load::<i32>(frame + layout.frame_instr as usize).max(0) as u32,
-            Instr::LastiUnits => {
-                (load::<i32>(frame + layout.frame_instr as usize).max(0) as u32).wrapping_mul(2)
+            Instr::LastiBytes | Instr::LastiUnits => {
+                let lasti: i32 = load(frame + layout.frame_instr as usize);
+                let unit = if layout.instr == Instr::LastiUnits { 2 } else { 1 };
+                u32::try_from(lasti).map_or(NOT_BEGUN, |lasti| lasti.wrapping_mul(unit))
             }
             Instr::Pointer => {
                 let at: usize = load(frame + layout.frame_instr as usize);
-                // Before its first instruction a frame may point right before the code.
-                at.saturating_sub(code + layout.code_start as usize) as u32
+                // Before its first instruction a frame points right before the code.
+                let begun = at.checked_sub(code + layout.code_start as usize);
+                begun.map_or(NOT_BEGUN, |lasti| lasti as u32)
             }
         };
         let entry = match layout.entry {
