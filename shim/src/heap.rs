@@ -159,7 +159,7 @@ mod tests {
             // SAFETY: the size is not zero; the block is written within its size and freed once.
             unsafe {
                 let block = heap.alloc(layout);
-                assert!(!block.is_null() && block as usize % 16 == 0);
+                assert!(!block.is_null() && (block as usize).is_multiple_of(16));
                 block.write_bytes(round as u8, layout.size());
                 blocks.push((block, layout, round as u8));
                 if round % 3 == 0 {

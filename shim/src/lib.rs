@@ -16,6 +16,11 @@
 //!
 //! Nothing here may end, block or slow the program: see ARCHITECTURE.md.
 
+// Unit tests leave the exported functions out, and with them most callers.
+#![cfg_attr(test, allow(dead_code, non_snake_case))]
+// Functions found by name get their type from the binding that they go into.
+#![allow(clippy::missing_transmute_annotations)]
+
 mod collector;
 mod epoch;
 mod guard;

@@ -110,7 +110,7 @@ pub fn add(guard: &Guard, start: usize, len: usize, origin: Origin, anchor: Anch
 pub fn take(_: &Guard, start: usize, len: usize) -> Taken {
     let mut ranges = RANGES.lock();
     // The kernel refuses these, so nothing goes.
-    if ranges.0.is_empty() || start % PAGE != 0 || len == 0 {
+    if ranges.0.is_empty() || !start.is_multiple_of(PAGE) || len == 0 {
         return Taken(Vec::new());
     }
     let cuts = ranges.take(start, start.saturating_add(len.next_multiple_of(PAGE)));

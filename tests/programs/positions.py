@@ -726,7 +726,7 @@ def of_gevent():
         gevent.sleep(0)
         keep("gevent, after a sleep", bytes(size()))
 
-    gevent.pool.Pool(3).map(work, range(3))
+    gevent.pool.Pool(3).map(work, range(1))
     keep("after gevent", bytes(size()))
 
 

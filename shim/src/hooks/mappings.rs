@@ -159,10 +159,10 @@ unsafe extern "C" fn shmat_at(
     let guard = if life::recording() { Guard::enter() } else { None };
     // SAFETY: the program's own call.
     let mapped = unsafe { shmat(id, at, flags) };
-    if let Some(guard) = guard.filter(|_| mapped != libc::MAP_FAILED) {
-        if let Some(len) = segment_size(id) {
-            mappings::add(&guard, mapped as usize, len, Origin::SharedMemory, Anchor { sp, bp });
-        }
+    if let Some(guard) = guard.filter(|_| mapped != libc::MAP_FAILED)
+        && let Some(len) = segment_size(id)
+    {
+        mappings::add(&guard, mapped as usize, len, Origin::SharedMemory, Anchor { sp, bp });
     }
     mapped
 }

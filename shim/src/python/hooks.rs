@@ -390,10 +390,11 @@ fn before_free(lock: Lock) {
     if lock == Lock::Held && ONLY_WATCHING.load(Relaxed) {
         heard();
     }
-    if lock == Lock::Held && crate::python::walk::finalizing() != 0 {
-        if let Some(guard) = Guard::enter() {
-            life::check_final(&guard);
-        }
+    if lock == Lock::Held
+        && crate::python::walk::finalizing() != 0
+        && let Some(guard) = Guard::enter()
+    {
+        life::check_final(&guard);
     }
 }
 
