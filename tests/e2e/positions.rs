@@ -61,6 +61,8 @@ fn compare_stacks(interpreter: &Interpreter, one: &Value, dump: &Dump, site: &Si
             break;
         }
     }
+    wrong
+        .extend(beyond_the_loop(dump, site).map(|module| format!("{kind}: {module} is innermost")));
     if interpreter.minor >= 11 {
         let column = found.first().and_then(|frame| frame.column).map(|column| column + 1);
         match one["column"].as_u64() {
@@ -72,6 +74,17 @@ fn compare_stacks(interpreter: &Interpreter, one: &Value, dump: &Dump, site: &Si
         }
     }
     wrong
+}
+
+/// A block of `bytes` is made within the interpreter: a native frame of another library before the
+/// first Python frame belongs to who called the evaluation loop, further out.
+fn beyond_the_loop(dump: &Dump, site: &Site) -> Option<String> {
+    let stack = site.stack.as_ref()?;
+    let innermost = stack.frames.iter().map_while(|frame| match *frame {
+        Frame::Native { pc } => Some(dump.module_of(stack, pc - 1)?.loaded.path.clone()),
+        Frame::Python { .. } => None,
+    });
+    innermost.into_iter().find(|module| !module.contains("python"))
 }
 
 fn check_positions(interpreter: &Interpreter, ran: Ran) {
