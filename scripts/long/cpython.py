@@ -98,7 +98,7 @@ def compare(python, version, module, library, scratch):
         again = "  (second run)"
     # The status also says what of tests failed, and those were just compared.
     crashed = shim.status != bare.status and (shim.status == "hung" or shim.status < 0)
-    same = bool(bare.results and shim.results) and not differ and not crashed
+    same = all(outcomes.ran(one.results) for one in (bare, shim)) and not differ and not crashed
     answer = ("yes" if same else "NO") + again
     print(
         f"{version:8} {module:27} {bare.tally()}    {shim.tally()} {shim.dumps:7}  {answer}",

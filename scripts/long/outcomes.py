@@ -40,6 +40,11 @@ def failed(results):
     return sum(outcome in ("failure", "error") for outcome in results.values())
 
 
+def ran(results):
+    """Whether it is a run to compare with: one in which nothing works proves nothing."""
+    return len(results) > 2 * failed(results)
+
+
 def differences(bare, shim):
     """(test, outcome bare, outcome under the shim) where the two are not the same."""
     return {

@@ -66,6 +66,14 @@ pub fn thread() -> &'static Thread {
     unsafe { &*block }
 }
 
+/// The thread pointer. A thread other than the first has its block at the end of its stack.
+pub fn thread_pointer() -> usize {
+    let pointer: usize;
+    // SAFETY: reads the thread pointer, which is kept in its own first word.
+    unsafe { asm!("mov {0}, qword ptr fs:0", out(reg) pointer, options(pure, readonly, nostack)) };
+    pointer
+}
+
 /// Proof that this thread is inside the shim, and was not before.
 pub struct Guard {
     /// The calling thread's block.

@@ -160,7 +160,7 @@ pub fn site(guard: &Guard, origin: Origin, anchor: Anchor) -> u32 {
     let extent = extent();
     let native = match extent {
         Extent::Off => 0,
-        _ => paths::key(guard, anchor, extent == Extent::Leaf && python.is_some(), hint),
+        _ => paths::key(guard, anchor, top.filter(|_| extent == Extent::Leaf), hint),
     };
     let key = sites::as_key(mix(mix(hash, native), origin as u64));
     match sites::find(key) {

@@ -125,6 +125,8 @@ const FIRST_SLOTS: usize = 4096;
 /// A code object in more raw keys than this is not worth a list of them.
 const MOST_KEYS: usize = 32;
 
+/// From so many sites on, native frames no longer multiply the sites of Python blocks.
+const MANY_SITES: u32 = 60_000;
 /// Definitions that may wait for the collector.
 const MOST_WAITING: usize = 4096;
 
@@ -146,6 +148,7 @@ pub struct Sites {
     /// Code objects of the last stack by level from the outermost, with their ids; zero where a
     /// look is needed.
     outer: Vec<(usize, u32)>,
+    said_many: bool,
 }
 
 struct Maps {
@@ -170,6 +173,7 @@ pub static SITES: SpinLock<Sites> = SpinLock::new(Sites {
     native: native::Stack::new(),
     python: Vec::new(),
     outer: Vec::new(),
+    said_many: false,
 });
 
 /// Two interpreters with a lock each were seen: "under the lock" no longer means alone.
@@ -208,7 +212,13 @@ impl Sites {
         if let Some(site) = find(key) {
             return site;
         }
-        let truncated = self.collect(guard, place);
+        let mut place = *place;
+        if place.origin.is_python() && store::site_count() >= MANY_SITES {
+            // Their Python stacks are what Python blocks are told apart by in the first place.
+            place.extent = Extent::Off;
+            self.say_many();
+        }
+        let truncated = self.collect(guard, &place);
         let frames = self.frames(place.extent, key);
         let mut canonical = mix(place.origin as u64, frames.len() as u64);
         for frame in &frames {
@@ -237,6 +247,16 @@ impl Sites {
         site
     }
 
+    fn say_many(&mut self) {
+        if !self.said_many {
+            self.said_many = true;
+            let text = format!(
+                "more than {MANY_SITES} stacks: from there on new stacks of Python blocks have no native frames"
+            );
+            self.announce(Record::Note { text });
+        }
+    }
+
     fn maps(&mut self) -> &mut Maps {
         self.codes.get_or_insert_with(|| Maps {
             by_address: HashMap::new(),
@@ -255,7 +275,8 @@ impl Sites {
             truncated |= top.collect(|frame| python.push(frame));
         }
         if place.extent != Extent::Off {
-            let stop = place.extent == Extent::Leaf && place.top.is_some();
+            let python = place.top.filter(|_| place.extent == Extent::Leaf);
+            let stop = native::Stop::new(place.anchor, python);
             native::unwind(guard, place.anchor, stop, &mut self.native);
             truncated |= self.native.truncated;
         }
@@ -491,6 +512,7 @@ impl Sites {
         self.forget_all();
         self.codes = None;
         self.outer.clear();
+        self.said_many = false;
         self.backlog = VecDeque::new();
     }
 }

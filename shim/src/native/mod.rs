@@ -1,11 +1,10 @@
 //! Native frames of the calling thread.
 //!
-//! Three ways, each the fallback of the one before:
+//! Two ways:
 //! 1. [`paths`]: the thread has unwound this very path before, and a look at
 //!    the words on its stack proves that it is the same: half a nanosecond a frame.
 //! 2. [`rules`]: how each return address leads to the next was learned from the
 //!    program's unwind tables once: a few nanoseconds a frame.
-//! 3. libgcc's unwinder, for what those rules cannot say: a hundred.
 
 pub mod paths;
 mod rules;
@@ -14,7 +13,7 @@ mod unwind;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 pub use rules::forget as forget_rules;
-pub use unwind::unwind;
+pub use unwind::{Stop, unwind};
 
 /// Frames kept of one native stack.
 pub const MAX_NATIVE: usize = 96;
@@ -140,6 +139,8 @@ static FIND_OBJECT: AtomicUsize = AtomicUsize::new(0);
 /// Looks what the C library offers. `false` if native frames cannot be had safely.
 pub fn prepare() -> bool {
     let find = crate::real::symbol(libc::RTLD_DEFAULT, c"_dl_find_object");
+    let end = crate::real::symbol(libc::RTLD_DEFAULT, c"__libc_stack_end");
+    unwind::STACK_END.store(end, Relaxed);
     FIND_OBJECT.store(find, Relaxed);
     LOCK_FREE.store(find != 0, Relaxed);
     find != 0

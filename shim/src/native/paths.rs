@@ -13,8 +13,9 @@ use crate::hash::mix;
 use crate::spin::SpinLock;
 use crate::sys;
 
-use super::unwind::{End, by_rules};
+use super::unwind::{End, Stop, by_rules};
 use super::{Anchor, IN_REGISTER, MAX_NATIVE, Recursion, Stack, unwind};
+use crate::python::walk::Top;
 
 const PATHS: usize = 1024;
 /// Words of the longest path that is kept. Longer ones are walked by rules each time.
@@ -110,7 +111,7 @@ pub fn release() {
 /// Key of the native stack at `anchor`. `hint` should differ where the native
 /// path is likely to (the Python instruction that runs).
 #[inline(always)]
-pub fn key(guard: &Guard, anchor: Anchor, stop_at_evaluation: bool, hint: u64) -> u64 {
+pub fn key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> u64 {
     // Paths of different length end at different depths: the stack pointer tells them apart. Where
     // it lies otherwise makes no difference to whether a path holds.
     let key = mix(hint ^ (anchor.sp as u64) << 16, anchor.caller()) | 1;
@@ -123,7 +124,7 @@ pub fn key(guard: &Guard, anchor: Anchor, stop_at_evaluation: bool, hint: u64) -
             return path.hash;
         }
     }
-    learn(guard, anchor, stop_at_evaluation, key)
+    learn(guard, anchor, python, key)
 }
 
 impl Path {
@@ -160,18 +161,19 @@ impl Path {
 
 /// Walks, and keeps the path in the place of whichever had the same.
 #[inline(never)]
-fn learn(guard: &Guard, anchor: Anchor, stop_at_evaluation: bool, key: u64) -> u64 {
+fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
+    let stop = Stop::new(anchor, python);
     let cache = guard.thread.paths.get();
     // SAFETY: the thread's own cache; the reference ends with this call.
     let cache = if cache.is_null() { new_cache(guard) } else { Some(unsafe { &mut *cache }) };
-    let Some(cache) = cache else { return walk_by_all_means(guard, anchor, stop_at_evaluation) };
+    let Some(cache) = cache else { return walk_anew(guard, anchor, stop) };
     let path = &mut cache.paths[key as usize >> 1 & (PATHS - 1)];
     path.key = key;
     path.count = 0;
     let distance = |slot: usize| (slot - anchor.sp) as u32;
     let (mut hash, mut frames) = (1, 0);
     let mut recursion = Recursion::new();
-    let end = by_rules(anchor, stop_at_evaluation, |frame| {
+    let end = by_rules(anchor, stop, |frame| {
         if frames == MAX_NATIVE {
             return false;
         }
@@ -188,13 +190,10 @@ fn learn(guard: &Guard, anchor: Anchor, stop_at_evaluation: bool, key: u64) -> u
         true
     });
     match end {
-        End::Whole => {}
+        // What ended it may lie elsewhere the next time, which makes the path no less true.
+        End::Whole | End::Lost => {}
         End::Evaluation(slot, pc) => {
             path.push(Check { offset: distance(slot), relative: 0, value: pc });
-        }
-        End::Unknown => {
-            path.key = 0;
-            return walk_by_all_means(guard, anchor, stop_at_evaluation);
         }
     }
     path.hash = hash;
@@ -203,8 +202,8 @@ fn learn(guard: &Guard, anchor: Anchor, stop_at_evaluation: bool, key: u64) -> u
 
 /// The hash of a stack that cannot be kept.
 #[cold]
-fn walk_by_all_means(guard: &Guard, anchor: Anchor, stop_at_evaluation: bool) -> u64 {
+fn walk_anew(guard: &Guard, anchor: Anchor, stop: Stop) -> u64 {
     let mut stack = Stack::new();
-    unwind(guard, anchor, stop_at_evaluation, &mut stack);
+    unwind(guard, anchor, stop, &mut stack);
     stack.frames().iter().fold(1, |hash, frame| mix(hash, frame.pc))
 }

@@ -1,22 +1,71 @@
-//! Unwinding: from the hook's caller outwards.
+//! Unwinding by rules: from the hook's caller outwards.
+//!
+//! libgcc's unwinder is not asked where the rules end. It trusts what it finds:
+//! under a greenlet, which begins on top of another one's stack, the words
+//! further out are stale, and it follows them into the void.
 
-use core::ffi::c_void;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::rules::{self, Step};
-use super::{Anchor, EVALUATION, IN_REGISTER, NativeFrame, Recursion, Stack};
-use crate::guard::Guard;
+use super::{Anchor, IN_REGISTER, NativeFrame, Recursion, Stack};
+use crate::guard::{Guard, thread_pointer};
+use crate::python::walk::Top;
+
+/// Where unwinding stops.
+#[derive(Clone, Copy)]
+pub struct Stop {
+    /// At a frame of the evaluation loop.
+    evaluation: bool,
+    /// Return addresses from here on are not looked at.
+    above: usize,
+}
+
+/// Address of `__libc_stack_end`; 0: not known.
+pub static STACK_END: AtomicUsize = AtomicUsize::new(0);
+
+/// No thread's stack is larger.
+const LARGEST_STACK: usize = 1 << 30;
+
+impl Stop {
+    /// `python` is the thread's Python stack, if unwinding is to stop at it.
+    pub fn new(anchor: Anchor, python: Option<Top>) -> Stop {
+        let mut above = stack_end(anchor.sp);
+        if let Some(top) = python {
+            // Where the evaluation loop is split into several functions, its frame still tells.
+            let boundary = top.first_boundary();
+            if boundary > anchor.sp {
+                above = above.min(boundary);
+            }
+        }
+        Stop { evaluation: python.is_some(), above }
+    }
+}
+
+/// The end of the stack that `sp` points into. The first thread's is known to the C library; any
+/// other one's block of thread-local storage lies at the end of its stack.
+fn stack_end(sp: usize) -> usize {
+    let end = STACK_END.load(Relaxed);
+    if end != 0 {
+        // SAFETY: the loader's variable of this name, a pointer.
+        let end = unsafe { *(end as *const usize) };
+        if sp < end && end - sp < LARGEST_STACK {
+            return end;
+        }
+    }
+    let block = thread_pointer();
+    if sp < block && block - sp < LARGEST_STACK {
+        return block;
+    }
+    // A stack that the program made itself: no word beyond the next pages is trusted.
+    sp.saturating_add(64 << 10)
+}
 
 /// Gathers the native frames. Takes no lock that the program can hold.
 #[inline(never)]
-pub fn unwind(_: &Guard, anchor: Anchor, stop_at_evaluation: bool, out: &mut Stack) {
+pub fn unwind(_: &Guard, anchor: Anchor, stop: Stop, out: &mut Stack) {
     out.clear();
     let mut recursion = Recursion::new();
-    let push = |frame: NativeFrame| recursion.repeats(frame.pc) || out.push(frame);
-    if by_rules(anchor, stop_at_evaluation, push) == End::Unknown {
-        out.clear();
-        by_libgcc(anchor, stop_at_evaluation, out);
-    }
+    by_rules(anchor, stop, |frame| recursion.repeats(frame.pc) || out.push(frame));
 }
 
 /// How a walk by rules ended.
@@ -26,28 +75,27 @@ pub enum End {
     Whole,
     /// At a frame of the evaluation loop: where its return address lies, and what it is.
     Evaluation(usize, u64),
-    /// At a frame that is beyond what rules can say.
-    Unknown,
+    /// At a frame that is beyond what rules can say, or at the end of the stack.
+    Lost,
 }
 
 /// Walks by rules and calls `seen` with each frame until that says `false`.
 #[inline(always)]
-pub fn by_rules(
-    anchor: Anchor,
-    stop_at_evaluation: bool,
-    mut seen: impl FnMut(NativeFrame) -> bool,
-) -> End {
+pub fn by_rules(anchor: Anchor, stop: Stop, mut seen: impl FnMut(NativeFrame) -> bool) -> End {
     let mut slot = anchor.sp;
     let (mut base, mut base_saved_at) = (anchor.bp, IN_REGISTER);
     loop {
-        // SAFETY: `slot` is the hook's own return address, or one that the unwind tables of the
+        if slot >= stop.above {
+            return End::Lost;
+        }
+        // SAFETY: below the stack's end, `slot` is the hook's own return address, or one that the unwind tables of the
         // function inside it place on this thread's stack.
         let pc = unsafe { *(slot as *const u64) };
         if pc == 0 {
             return End::Whole;
         }
         let rule = rules::rule(pc);
-        if rule.evaluation && stop_at_evaluation {
+        if rule.evaluation && stop.evaluation {
             return End::Evaluation(slot, pc);
         }
         // The stack pointer in the frame that `pc` returns into.
@@ -56,7 +104,7 @@ pub fn by_rules(
             Step::ByStack(offset) => (sp + offset, false),
             Step::ByBase(offset) => (base.wrapping_add(offset), true),
             Step::End => (0, false),
-            Step::Unknown => return End::Unknown,
+            Step::Unknown => return End::Lost,
         };
         let base_known = by_base.then_some((base_saved_at, base));
         if !seen(NativeFrame { pc, slot, evaluation: rule.evaluation, base: base_known }) {
@@ -66,66 +114,17 @@ pub fn by_rules(
             return End::Whole;
         }
         // Frames lie further and further out, each in its word's place.
-        if frame_end <= sp || frame_end % 8 != 0 || frame_end - sp > 64 << 20 {
-            return End::Unknown;
+        if frame_end < sp || !frame_end.is_multiple_of(8) || frame_end > stop.above {
+            return End::Lost;
         }
         if rule.base_saved != 0 {
-            base_saved_at = frame_end - rule.base_saved;
+            base_saved_at = frame_end.wrapping_sub(rule.base_saved);
+            if base_saved_at < anchor.sp {
+                return End::Lost;
+            }
             // SAFETY: where the function's tables say that it saved rbp, inside its own frame.
             base = unsafe { *(base_saved_at as *const usize) };
         }
         slot = frame_end - 8;
     }
-}
-
-unsafe extern "C" {
-    fn _Unwind_Backtrace(
-        step: unsafe extern "C" fn(*mut c_void, *mut c_void) -> i32,
-        state: *mut c_void,
-    ) -> i32;
-    fn _Unwind_GetIP(context: *mut c_void) -> usize;
-    fn _Unwind_GetCFA(context: *mut c_void) -> usize;
-    fn _Unwind_GetRegionStart(context: *mut c_void) -> usize;
-}
-
-const CONTINUE: i32 = 0;
-const STOP: i32 = 4;
-
-struct Walk<'a> {
-    anchor: Anchor,
-    stop_at_evaluation: bool,
-    started: bool,
-    out: &'a mut Stack,
-}
-
-unsafe extern "C" fn step(context: *mut c_void, state: *mut c_void) -> i32 {
-    // SAFETY: `state` is the `Walk` that `by_libgcc` passed, alive during the call.
-    let walk = unsafe { &mut *state.cast::<Walk>() };
-    // SAFETY: the context is the unwinder's, valid during this call.
-    let (pc, cfa, start) = unsafe {
-        (_Unwind_GetIP(context), _Unwind_GetCFA(context), _Unwind_GetRegionStart(context))
-    };
-    if !walk.started {
-        if cfa != walk.anchor.sp + 8 {
-            // Frames of the shim itself. Past the anchor without meeting it: nothing to report.
-            return if cfa > walk.anchor.sp + 8 { STOP } else { CONTINUE };
-        }
-        walk.started = true;
-    }
-    if pc == 0 {
-        return STOP;
-    }
-    let evaluation = start != 0 && start == EVALUATION.load(Relaxed);
-    if evaluation && walk.stop_at_evaluation {
-        return STOP;
-    }
-    let frame = NativeFrame { pc: pc as u64, slot: cfa - 8, evaluation, base: None };
-    if walk.out.push(frame) { CONTINUE } else { STOP }
-}
-
-fn by_libgcc(anchor: Anchor, stop_at_evaluation: bool, out: &mut Stack) {
-    let mut walk = Walk { anchor, stop_at_evaluation, started: false, out };
-    // SAFETY: the callback gets the state it expects; the unwinder reads this thread's stack, and
-    // finds the tables without the loader's lock from glibc 2.35 on (`prepare` demands it).
-    unsafe { _Unwind_Backtrace(step, (&raw mut walk).cast()) };
 }

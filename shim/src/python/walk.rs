@@ -195,6 +195,25 @@ impl Top {
         }
     }
 
+    /// Where on the C stack the innermost evaluation loop keeps its own frame; 0: not known.
+    pub fn first_boundary(&self) -> usize {
+        let Some(at) = self.layout.frame_owner else { return 0 };
+        let mut frame = self.frame;
+        for _ in 0..MAX_PYTHON {
+            if frame == 0 {
+                return 0;
+            }
+            // SAFETY: as in `key`.
+            unsafe {
+                if self.layout.entry.is_boundary(load(frame + at as usize)) {
+                    return frame;
+                }
+                frame = load(frame + self.layout.frame_previous as usize);
+            }
+        }
+        0
+    }
+
     /// Calls `seen` with each Python frame, innermost first. `true` if some were left out.
     pub fn collect(&self, mut seen: impl FnMut(PythonFrame)) -> bool {
         let mut frame = self.frame;
