@@ -5,7 +5,7 @@
 //! offsets from the same definitions. All integers are little-endian.
 
 use core::mem::{offset_of, size_of};
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64};
 
 /// The first eight bytes of every dump. The high bit and the line endings catch
 /// a transfer that took the file for text.
@@ -216,7 +216,7 @@ pub struct Header {
     pub final_ns: AtomicU64,
     /// Non-zero: nothing changes any more, and `sealed_crc` holds.
     pub sealed: AtomicU32,
-    /// CRC-32 of the header page (this field taken as zero) and of all array extents in order.
+    /// CRC-32 of the header up to `beside` (this field taken as zero) and of all array extents in order.
     pub sealed_crc: AtomicU32,
     /// 0: no peak yet; 1 or 2: the element of [`Moments::peak`] to read.
     pub peak_bank: AtomicU32,
@@ -240,7 +240,77 @@ pub struct Header {
     pub blobs: [BlobSlot; BLOBS],
     /// The extents.
     pub extents: [Extent; MAX_EXTENTS],
+    /// The heap snapshot, and what others ask of the process. Not under the seal: a copy of the
+    /// process may still write here when the process itself has ended.
+    pub beside: Beside,
 }
+
+/// What is written by others than the process itself.
+#[repr(C)]
+pub struct Beside {
+    /// The snapshot: [`crate::heap::Heap`].
+    pub heap: BlobSlot,
+    /// A [`SnapshotState`].
+    pub state: AtomicU32,
+    /// The copy of the process that searches, while one does.
+    pub pid: AtomicU32,
+    /// When it began, nanoseconds since the start.
+    pub began_ns: AtomicU64,
+    /// Snapshots that were finished.
+    pub taken: AtomicU32,
+    /// Snapshots that came to nothing.
+    pub failed: AtomicU32,
+    /// Why the last one of these did: a [`SnapshotFailure`].
+    pub failure: AtomicU32,
+    /// Raised by one by whoever wants a snapshot.
+    pub asked: AtomicU32,
+    /// The value of `asked` that was last answered.
+    pub answered: AtomicU32,
+    /// Raised by one by whoever has put a label into `mark`.
+    pub marked: AtomicU32,
+    /// The value of `marked` that was last taken up.
+    pub noted: AtomicU32,
+    /// Bytes of the label.
+    pub mark_len: AtomicU32,
+    /// The label of a moment, UTF-8.
+    pub mark: [AtomicU8; MARK_LEN],
+}
+
+/// The longest label of a moment, in bytes.
+pub const MARK_LEN: usize = 128;
+
+/// What is being done about a snapshot ([`Beside::state`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum SnapshotState {
+    /// Nothing yet.
+    None = 0,
+    /// A copy of the process searches.
+    Running = 1,
+    /// The last one is there.
+    Done = 2,
+    /// The last one came to nothing.
+    Failed = 3,
+}
+
+/// Why a snapshot came to nothing ([`Beside::failure`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum SnapshotFailure {
+    /// It did not.
+    None = 0,
+    /// The process could not be copied.
+    Fork = 1,
+    /// No room in the dump.
+    Room = 2,
+    /// The copy was ended before it had finished: too slow, or killed for want of memory.
+    Ended = 3,
+    /// The copy could not write.
+    Write = 4,
+}
+
+/// Where the part of the header ends that the seal covers.
+pub const SEALED_LEN: usize = offset_of!(Header, beside);
 
 const _: () = assert!(size_of::<Header>() <= HEADER_LEN);
 const _: () = assert!(offset_of!(Header, identity_crc) == 52);

@@ -11,6 +11,7 @@
 
 pub mod blob;
 mod error;
+pub mod heap;
 pub mod histogram;
 pub mod layout;
 mod reader;
@@ -18,4 +19,4 @@ pub mod record;
 pub mod varint;
 
 pub use error::Error;
-pub use reader::{Amount, Dump, End, Mode, Module, Site, Stack, Totals};
+pub use reader::{Amount, Dump, End, Mode, Module, Site, Snapshots, Stack, Totals};

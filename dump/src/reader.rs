@@ -4,10 +4,11 @@ use core::mem::{offset_of, size_of};
 
 use crate::blob::{Census, Timeline};
 use crate::error::Error;
+use crate::heap::Heap;
 use crate::layout::{
-    BLOBS, BlobCopy, BlobKind, BlobSlot, Counters, EndKind, Extent, ExtentKind, GAUGES, Gauge,
-    HEADER_LEN, Header, LOSSES, Lost, MAGIC, MAJOR, MAX_EXTENTS, Moments, SITES_FIRST, Snapshot,
-    Tally, sites_through,
+    BLOBS, Beside, BlobCopy, BlobKind, BlobSlot, Counters, EndKind, Extent, ExtentKind, GAUGES,
+    Gauge, HEADER_LEN, Header, LOSSES, Lost, MAGIC, MAJOR, MAX_EXTENTS, Moments, SEALED_LEN,
+    SITES_FIRST, Snapshot, SnapshotState, Tally, sites_through,
 };
 use crate::record::{self, Code, Frame, Origin, Process, Record, Step};
 
@@ -60,10 +61,29 @@ pub struct Dump {
     pub census: Option<Census>,
     /// Sizes and ages before the teardown.
     pub final_census: Option<Census>,
+    /// What the last heap snapshot found.
+    pub heap: Option<Heap>,
+    /// The state of heap snapshots.
+    pub snapshots: Snapshots,
     /// Bytes of the file.
     pub file_len: u64,
     gauges: [u64; GAUGES],
     lost: [u64; LOSSES],
+}
+
+/// The state of heap snapshots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Snapshots {
+    /// The copy of the process that searches now, if one does.
+    pub running: Option<u32>,
+    /// When the last one began, nanoseconds since the start.
+    pub began_ns: u64,
+    /// How many were finished.
+    pub taken: u32,
+    /// How many came to nothing.
+    pub failed: u32,
+    /// Why the last one of these did: a [`crate::layout::SnapshotFailure`] as a number.
+    pub failure: u32,
 }
 
 /// Exact or sampled.
@@ -186,6 +206,8 @@ impl Dump {
             timeline: Timeline::default(),
             census: None,
             final_census: None,
+            heap: None,
+            snapshots: file.snapshots(),
             file_len: bytes.len() as u64,
             gauges: [0; GAUGES],
             lost: [0; LOSSES],
@@ -210,6 +232,7 @@ impl Dump {
             dump.final_census =
                 Some(Census::decode(bytes).ok_or(file.corrupt_blob(BlobKind::FinalCensus))?);
         }
+        dump.heap = file.heap()?;
         Ok(dump)
     }
 
@@ -489,7 +512,7 @@ impl<'a> File<'a> {
         let at = offset_of!(Header, sealed_crc);
         crc.update(self.bytes.get(..at).unwrap_or_default());
         crc.update(&[0; 4]);
-        crc.update(self.bytes.get(at + 4..HEADER_LEN).unwrap_or_default());
+        crc.update(self.bytes.get(at + 4..SEALED_LEN).unwrap_or_default());
         for piece in self.extents()? {
             if piece.kind == ExtentKind::Counters as u32 || piece.kind == ExtentKind::Moments as u32
             {
@@ -566,10 +589,36 @@ impl<'a> File<'a> {
     fn blob(&self, kind: BlobKind) -> Result<Option<&'a [u8]>, Error> {
         const { assert!((BlobKind::FinalCensus as usize) < BLOBS) };
         let slot = offset_of!(Header, blobs) + kind as usize * size_of::<BlobSlot>();
+        self.slot(slot).map_err(|_| self.corrupt_blob(kind))
+    }
+
+    fn heap(&self) -> Result<Option<Heap>, Error> {
+        let at = offset_of!(Header, beside) + offset_of!(Beside, heap);
+        let damage = self.corrupt("the heap snapshot", at);
+        match self.slot(at) {
+            Ok(None) => Ok(None),
+            Ok(Some(bytes)) => Heap::decode(bytes).map(Some).ok_or(damage),
+            Err(Damaged) => Err(damage),
+        }
+    }
+
+    fn snapshots(&self) -> Snapshots {
+        let at = offset_of!(Header, beside);
+        let running = self.u32(at + offset_of!(Beside, state)) == SnapshotState::Running as u32;
+        Snapshots {
+            running: running.then(|| self.u32(at + offset_of!(Beside, pid))),
+            began_ns: self.u64(at + offset_of!(Beside, began_ns)),
+            taken: self.u32(at + offset_of!(Beside, taken)),
+            failed: self.u32(at + offset_of!(Beside, failed)),
+            failure: self.u32(at + offset_of!(Beside, failure)),
+        }
+    }
+
+    fn slot(&self, slot: usize) -> Result<Option<&'a [u8]>, Damaged> {
         let copy = match self.u64(slot + offset_of!(BlobSlot, active)) {
             0 => return Ok(None),
             active @ 1..=2 => slot + (active as usize - 1) * size_of::<BlobCopy>(),
-            _ => return Err(self.corrupt_blob(kind)),
+            _ => return Err(Damaged),
         };
         let offset = self.u64(copy + offset_of!(BlobCopy, offset));
         let len = self.u64(copy + offset_of!(BlobCopy, len));
@@ -579,7 +628,10 @@ impl<'a> File<'a> {
             Some(bytes) if crc32fast::hash(bytes) == self.u32(copy + offset_of!(BlobCopy, crc)) => {
                 Ok(Some(bytes))
             }
-            _ => Err(self.corrupt_blob(kind)),
+            _ => Err(Damaged),
         }
     }
 }
+
+/// The bytes that a slot names are not there, or not what they were.
+struct Damaged;

@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed, Ordering::Rele
 
 use pyshim_dump::layout::{
     BlobKind, Counters, ExtentKind, HEADER_LEN, Header, LOG_EXTENT_MAX, LOG_EXTENT_MIN, Lost,
-    MAGIC, MAJOR, MAX_EXTENTS, MINOR, Moments, sites_through,
+    MAGIC, MAJOR, MAX_EXTENTS, MINOR, Moments, SEALED_LEN, sites_through,
 };
 
 use pyshim_dump::record::Context;
@@ -385,9 +385,9 @@ impl Store {
 
     fn sum(&self) -> u32 {
         let mut crc = crc32fast::Hasher::new();
-        // SAFETY: HEADER_LEN readable bytes.
+        // SAFETY: the header is HEADER_LEN readable bytes, and this is its beginning.
         crc.update(unsafe {
-            core::slice::from_raw_parts(HEADER.load(Relaxed).cast::<u8>(), HEADER_LEN)
+            core::slice::from_raw_parts(HEADER.load(Relaxed).cast::<u8>(), SEALED_LEN)
         });
         for index in 0..self.array_extents {
             let first = if index == 0 { 0 } else { sites_through(index - 1) } as usize;
