@@ -28,7 +28,7 @@ pub struct Heap {
     pub codes: Vec<Code>,
     /// Python frames that were running.
     pub frames: Vec<RunningFrame>,
-    /// Types of Python objects, most bytes first.
+    /// Types of Python objects, in no order.
     pub types: Vec<Type>,
     /// Live blocks by site and state, in order of site.
     pub sites: Vec<SiteState>,
@@ -161,9 +161,9 @@ pub enum NodeKind {
     Module = 2,
     /// Root: a running frame; `detail` is its position in [`Heap::frames`].
     Frame = 3,
-    /// Root: static data of a program file, at `address`.
+    /// Root: static data of a program file, at `address`; `name` is the file's path.
     Static = 4,
-    /// Root: a thread's stack.
+    /// Root: a thread's stack; `detail` is the thread's id in the system.
     Stack = 5,
     /// Root: thread-local storage.
     ThreadLocal = 6,
@@ -229,8 +229,8 @@ pub struct Node {
     pub label: u32,
     /// A number: what `step` or `kind` says it is.
     pub detail: u64,
-    /// A string that names the object itself (a function's qualified name, a thread's name, a
-    /// coroutine's state); 0: the empty one.
+    /// A string that names the object itself: the qualified name of a function, a class, a generator
+    /// or a coroutine, the name of a module, the path of a static root's file; 0: the empty one.
     pub name: u32,
     /// A weak key of this dict is itself held by the value that belongs to it.
     pub holds_own_key: bool,

@@ -93,8 +93,10 @@ impl Guard {
     }
 
     /// Enters for good: for threads of the shim's own.
-    pub fn enter_forever() {
-        thread().inside.set(1);
+    pub fn enter_forever() -> core::mem::ManuallyDrop<Guard> {
+        let thread = thread();
+        thread.inside.set(1);
+        core::mem::ManuallyDrop::new(Guard { thread })
     }
 }
 

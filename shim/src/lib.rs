@@ -12,6 +12,7 @@
 //! | [`sites`] | the key becomes a site |
 //! | [`live`], [`store`], [`peak`], [`epoch`] | the block is entered, and counted |
 //! | [`collector`] | definitions, modules, timeline and census go to the file |
+//! | [`snapshot`] | a copy of the process searches the heap: who holds what |
 //! | [`life`] | how all that begins, forks and ends |
 //!
 //! Nothing here may end, block or slow the program: see ARCHITECTURE.md.
@@ -39,6 +40,7 @@ mod record;
 mod sample;
 mod settings;
 mod sites;
+mod snapshot;
 mod spin;
 mod store;
 mod sys;

@@ -13,11 +13,11 @@ use crate::collector::{self, ROUNDS, census, gauges, modules};
 use crate::guard::{Guard, Thread, thread};
 use crate::native::{self, Anchor, Extent};
 use crate::python::{self, walk};
-use crate::settings::{self, Follow, Settings};
+use crate::settings::{self, Follow, Settings, Snapshots};
 use crate::sites::{self, SITES};
 use crate::spin::SpinLock;
 use crate::store::{self, Failure, Identity, STORE};
-use crate::{epoch, heap, live, log, mappings, peak, real, record, sample, sys};
+use crate::{epoch, heap, live, log, mappings, peak, real, record, sample, snapshot, sys};
 
 /// What the hooks do.
 static PHASE: AtomicU8 = AtomicU8::new(PASSIVE);
@@ -41,6 +41,11 @@ static THREAD_KEY: AtomicU32 = AtomicU32::new(u32::MAX);
 static MAIN_INTERPRETER: AtomicUsize = AtomicUsize::new(0);
 
 static SETTINGS: SpinLock<Settings> = SpinLock::new(Settings::new());
+
+/// When heap snapshots are taken.
+pub fn snapshots() -> Snapshots {
+    SETTINGS.lock().snapshots
+}
 
 /// Whether hooks record.
 #[inline(always)]
@@ -73,6 +78,7 @@ static START: extern "C" fn(c_int, *const *const c_char, *const *const c_char) =
 extern "C" fn start(_: c_int, _: *const *const c_char, _: *const *const c_char) {
     let Some(guard) = Guard::enter() else { return };
     real::resolve();
+    snapshot::prepare();
     if !heap::prepare() {
         return;
     }
@@ -359,7 +365,7 @@ pub fn check_final(guard: &Guard) {
 /// The last moment that matters: the interpreter frees nearly everything after it.
 #[cold]
 #[inline(never)]
-fn take_final(_: &Guard) {
+fn take_final(guard: &Guard) {
     if FINAL_TAKEN.swap(true, SeqCst) || sys::pid() != PID.load(Relaxed) {
         return;
     }
@@ -368,14 +374,17 @@ fn take_final(_: &Guard) {
         return;
     }
     python::hooks::note_absence();
+    let mut live = 0;
     for site in 0..store::site_count() {
         let (blocks, bytes) = store::live(site);
+        live += bytes;
         let last = &store::moments(site).last;
         last.bytes.store(bytes, Relaxed);
         last.blocks.store(blocks, Relaxed);
     }
     store::header().final_ns.store(since_start_ns().max(1), SeqCst);
-    gauges::take();
+    let smaps = gauges::take();
+    snapshot::take_last(guard, smaps, live, true);
     collector::round(true);
     census::take(BlobKind::FinalCensus);
 }
@@ -403,7 +412,10 @@ pub fn end(kind: EndKind, status: i32) -> bool {
         }
     }
     if store::header().final_ns.load(Relaxed) == 0 {
-        gauges::take();
+        let smaps = gauges::take();
+        if let (Some(guard), true) = (&guard, kind != EndKind::Exec) {
+            snapshot::take_last(guard, smaps, peak::live_bytes(), python::holds_lock());
+        }
         census::take(BlobKind::Census);
     }
     collector::round(true);
@@ -413,6 +425,9 @@ pub fn end(kind: EndKind, status: i32) -> bool {
     header.end_kind.store(kind as u32, SeqCst);
     PHASE.store(PASSIVE, SeqCst);
     STORE.lock().seal();
+    if kind != EndKind::Exec {
+        snapshot::linger();
+    }
     drop(guard);
     true
 }
@@ -518,6 +533,7 @@ pub fn after_fork_in_child() {
     collector::discard();
     modules::forget();
     mappings::forget();
+    snapshot::forget();
     SITES.lock().reset();
     peak::reset(thread());
     store::header().site_count.store(1, Relaxed);

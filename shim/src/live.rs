@@ -23,9 +23,11 @@ use crate::sys;
 
 /// Addresses that one leaf serves.
 const LEAF_SPAN: usize = 1 << LEAF_BITS;
-const LEAF_BITS: u32 = 25;
+/// Its logarithm.
+pub const LEAF_BITS: u32 = 25;
 const ADDRESS_BITS: u32 = 47;
-const LEAVES: usize = 1 << (ADDRESS_BITS - LEAF_BITS);
+/// Leaves that all addresses have.
+pub const LEAVES: usize = 1 << (ADDRESS_BITS - LEAF_BITS);
 
 const SMALL_SLOTS: usize = LEAF_SPAN / 16;
 const MID_SLOTS: usize = LEAF_SPAN / 128;
@@ -261,6 +263,12 @@ pub fn watch(address: usize) -> bool {
 /// Visits every block that is counted. Blocks that come and go meanwhile may or
 /// may not be seen.
 pub fn visit(mut seen: impl FnMut(Block)) {
+    visit_addresses(|_, block| seen(block));
+}
+
+/// The same with the blocks' addresses: in order from one [`LEAF_SPAN`] of addresses to the next,
+/// not within.
+pub fn visit_addresses(mut seen: impl FnMut(usize, Block)) {
     let root = ROOT.load(Relaxed);
     if root.is_null() {
         return;
@@ -275,37 +283,48 @@ pub fn visit(mut seen: impl FnMut(Block)) {
     for page in touched {
         for index in page * 512..(page + 1) * 512 {
             if let Some(leaf) = leaf(index << LEAF_BITS) {
-                visit_leaf(leaf, &mut seen);
+                visit_leaf(leaf, index << LEAF_BITS, &mut seen);
             }
         }
     }
 }
 
 /// Only pages that were touched hold anything; reading the others would only make page tables.
-fn visit_leaf(leaf: &'static Leaf, seen: &mut impl FnMut(Block)) {
+fn visit_leaf(leaf: &'static Leaf, base: usize, seen: &mut impl FnMut(usize, Block)) {
     let mut pages = vec![0u8; size_of::<Leaf>() / 4096];
     if !sys::resident((leaf as *const Leaf).cast(), &mut pages) {
         return;
     }
     let (small_pages, rest) = pages.split_at(size_of_val(&leaf.small) / 4096);
     let (mid_pages, large_pages) = rest.split_at(size_of_val(&leaf.mid) / 4096);
-    for (slots, _) in leaf.small.chunks(512).zip(small_pages).filter(|(_, page)| **page & 1 != 0) {
-        for slot in slots.iter().map(|slot| slot.load(Relaxed)) {
+    let touched = |page: &u8| *page & 1 != 0;
+    let pages = leaf.small.chunks(512).enumerate().zip(small_pages);
+    for ((page, slots), _) in pages.filter(|(_, page)| touched(page)) {
+        for (index, slot) in slots.iter().map(|slot| slot.load(Relaxed)).enumerate() {
             if slot & PRESENT != 0 && slot & ONLY_WATCHED == 0 {
-                seen(unpack(slot, (slot >> SIZE_AT) as usize & (MID_SIZE - 1)));
+                let block = unpack(slot, (slot >> SIZE_AT) as usize & (MID_SIZE - 1));
+                seen(base + (page * 512 + index) * 16, block);
             }
         }
     }
-    for (slots, _) in leaf.mid.chunks(512).zip(mid_pages).filter(|(_, page)| **page & 1 != 0) {
-        for slot in slots.iter().map(|slot| slot.load(Relaxed)).filter(|slot| slot & PRESENT != 0) {
-            seen(unpack(slot, (slot >> SIZE_AT) as usize & (LARGE_SIZE - 1)));
+    let pages = leaf.mid.chunks(512).enumerate().zip(mid_pages);
+    for ((page, slots), _) in pages.filter(|(_, page)| touched(page)) {
+        for (index, slot) in slots.iter().map(|slot| slot.load(Relaxed)).enumerate() {
+            if slot & PRESENT != 0 {
+                let at =
+                    (page * 512 + index) * MID_SIZE + (slot >> MID_OFFSET_AT & 7) as usize * 16;
+                seen(base + at, unpack(slot, (slot >> SIZE_AT) as usize & (LARGE_SIZE - 1)));
+            }
         }
     }
-    for (slots, _) in leaf.large.chunks(256).zip(large_pages).filter(|(_, page)| **page & 1 != 0) {
-        for [slot, size] in slots {
+    let pages = leaf.large.chunks(256).enumerate().zip(large_pages);
+    for ((page, slots), _) in pages.filter(|(_, page)| touched(page)) {
+        for (index, [slot, size]) in slots.iter().enumerate() {
             let slot = slot.load(Relaxed);
             if slot & PRESENT != 0 {
-                seen(unpack(slot, size.load(Relaxed) as usize));
+                let window = (page * 256 + index) * LARGE_SIZE;
+                let at = window + (slot >> LARGE_OFFSET_AT & 0xff) as usize * 16;
+                seen(base + at, unpack(slot, size.load(Relaxed) as usize));
             }
         }
     }
@@ -327,7 +346,10 @@ mod tests {
             // A neighbour that is not there must not be taken for it.
             assert_eq!(remove(address + 16), None);
             let mut found = Vec::new();
-            visit(|block| found.push(block));
+            visit_addresses(|at, block| {
+                assert_eq!(at, address);
+                found.push(block);
+            });
             assert_eq!(found.len(), 1);
             let block = remove(address).unwrap();
             assert_eq!((block.site, block.size, block.epoch), (index as u32, size, 7));

@@ -142,6 +142,11 @@ pub fn detach(_: &Guard, start: usize) {
     }
 }
 
+/// All of them: start, length, site.
+pub fn all() -> Vec<(usize, usize, u32)> {
+    RANGES.lock().0.iter().map(|(&start, range)| (start, range.len, range.site)).collect()
+}
+
 /// For the time of a fork.
 pub fn hold() {
     RANGES.hold();

@@ -33,6 +33,11 @@ static NOTING: SpinLock<()> = SpinLock::new(());
 
 const SMALLEST_SHARE: u64 = 1024;
 
+/// Live bytes, but for what threads keep to themselves.
+pub fn live_bytes() -> u64 {
+    TOTAL.load(Relaxed).max(0) as u64
+}
+
 /// Counts `size` bytes more.
 #[inline(always)]
 pub fn grow(thread: &Thread, size: usize) {

@@ -38,6 +38,11 @@ pub fn set(mean: u64, seed: u64) {
     MEAN.store(mean, Relaxed);
 }
 
+/// Whether blocks are drawn.
+pub fn is_on() -> bool {
+    MEAN.load(Relaxed) != 0
+}
+
 /// Decides about a block of `size` bytes.
 #[inline(always)]
 pub fn draw(guard: &Guard, size: usize) -> Draw {

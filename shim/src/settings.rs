@@ -15,6 +15,17 @@ pub enum Follow {
     None,
 }
 
+/// When heap snapshots are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshots {
+    /// Before the interpreter's teardown, and when somebody asks.
+    pub last: bool,
+    /// Each time that this many nanoseconds have passed; 0: never.
+    pub every_ns: u64,
+    /// When memory has come to this many hundredths of its limit; 0: never.
+    pub at_percent: u64,
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -28,6 +39,8 @@ pub struct Settings {
     pub python: bool,
     /// `PYSHIM_FOLLOW`.
     pub follow: Follow,
+    /// `PYSHIM_SNAPSHOT`: when heap snapshots are taken.
+    pub snapshots: Snapshots,
     /// `PYSHIM_LOG`: where messages go; `None`: nowhere.
     pub log: Option<Vec<u8>>,
     /// `PYSHIM_SEED`: seed of the sampling, to repeat a run.
@@ -43,6 +56,7 @@ impl Settings {
             native: Extent::Leaf,
             python: true,
             follow: Follow::Python,
+            snapshots: Snapshots { last: true, every_ns: 0, at_percent: 0 },
             log: None,
             seed: 0,
         }
@@ -82,6 +96,12 @@ impl Settings {
                 "all" => settings.follow = Follow::All,
                 "none" => settings.follow = Follow::None,
                 _ => complain("PYSHIM_FOLLOW", &value, "python, all or none"),
+            }
+        }
+        if let Some(value) = text(c"PYSHIM_SNAPSHOT") {
+            match parse_snapshots(&value) {
+                Some(snapshots) => settings.snapshots = snapshots,
+                None => complain("PYSHIM_SNAPSHOT", &value, "exit, every=60s, at=80%, or off"),
             }
         }
         if let Some(value) = text(c"PYSHIM_SEED") {
@@ -143,6 +163,40 @@ fn parse_sample(text: &str) -> Option<u64> {
     (1..1 << 40).contains(&bytes).then_some(bytes)
 }
 
+/// A list of `exit`, `every=` a time, `at=` a percentage; or `off`.
+fn parse_snapshots(text: &str) -> Option<Snapshots> {
+    let mut snapshots = Snapshots { last: false, every_ns: 0, at_percent: 0 };
+    if text == "off" {
+        return Some(snapshots);
+    }
+    for word in text.split(',') {
+        if let Some(time) = word.strip_prefix("every=") {
+            snapshots.every_ns = parse_time(time)?;
+        } else if let Some(percent) = word.strip_prefix("at=") {
+            let percent = percent.strip_suffix('%')?.parse().ok()?;
+            snapshots.at_percent = (1..=100).contains(&percent).then_some(percent)?;
+        } else if word != "exit" {
+            return None;
+        }
+        // Whoever wants some in between wants the last one too.
+        snapshots.last = true;
+    }
+    Some(snapshots)
+}
+
+/// A number of seconds, or with a unit: `500ms`, `60s`, `5m`, `1h`.
+fn parse_time(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 1_000_000,
+        "" | "s" => 1_000_000_000,
+        "m" | "min" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit).filter(|&ns| ns >= 100_000_000)
+}
+
 /// Fills in a template: `%p` and `%e`, and `%%` for a per cent sign.
 pub fn expand(template: &[u8], pid: u32, program: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(template.len() + 16);
@@ -165,7 +219,20 @@ pub fn expand(template: &[u8], pid: u32, program: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{expand, parse_sample};
+    use super::{Snapshots, expand, parse_sample, parse_snapshots};
+
+    #[test]
+    fn snapshots_are_moments() {
+        let all = Snapshots { last: true, every_ns: 60_000_000_000, at_percent: 80 };
+        assert_eq!(parse_snapshots("every=60s,at=80%"), Some(all));
+        assert_eq!(parse_snapshots("exit,every=1m,at=80%"), Some(all));
+        let none = Snapshots { last: false, every_ns: 0, at_percent: 0 };
+        assert_eq!(parse_snapshots("off"), Some(none));
+        for wrong in ["", "never", "every=", "every=1ms", "at=0%", "at=80", "exit,off", "every=5d"]
+        {
+            assert_eq!(parse_snapshots(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn samples_are_sizes() {

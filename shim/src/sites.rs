@@ -11,7 +11,8 @@
 //! happens once for each distinct stack.
 
 use core::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering::Acquire, Ordering::Relaxed,
+    Ordering::Release,
 };
 
 use std::collections::VecDeque;
@@ -39,6 +40,10 @@ struct RawTable {
 }
 
 static TABLE: AtomicPtr<RawTable> = AtomicPtr::new(core::ptr::null_mut());
+
+/// The origin of each site, as a number, for whoever must not take a lock.
+pub static ORIGINS: [AtomicU8; store::MAX_SITES as usize] =
+    [const { AtomicU8::new(0) }; store::MAX_SITES as usize];
 
 /// A key that was forgotten; its slot may be used again.
 const FORGOTTEN: u64 = 1;
@@ -238,6 +243,9 @@ impl Sites {
                     return NOWHERE;
                 }
                 let site = store::header().site_count.fetch_add(1, Release);
+                if let Some(slot) = ORIGINS.get(site as usize) {
+                    slot.store(place.origin as u8, Relaxed);
+                }
                 self.maps().canonical.insert(canonical, site);
                 self.announce(Record::Site { id: site, origin: place.origin, truncated, frames });
                 site

@@ -367,6 +367,30 @@ impl Store {
         Ok(())
     }
 
+    /// Room for a heap snapshot of up to `len` bytes: where it may be written by a copy of this
+    /// process. It takes no disk before that.
+    pub fn room_for_heap(&mut self, len: usize) -> Result<HeapPlace, Failure> {
+        let slot = &header().beside.heap;
+        let index = if slot.active.load(Relaxed) == 1 { 1 } else { 0 };
+        let copy = &slot.copies[index];
+        if copy.capacity.load(Relaxed) < len as u64 {
+            let len = len.next_multiple_of(4096) as u64;
+            self.with_file(|_, fd| {
+                let header = header();
+                let at = header.file_len.load(Relaxed);
+                if at + len > sys::file_size_limit() {
+                    return Err(Failure::SizeLimit);
+                }
+                sys::truncate(fd, at + len)?;
+                header.file_len.store(at + len, Release);
+                copy.offset.store(at, Relaxed);
+                copy.capacity.store(len, Relaxed);
+                Ok(())
+            })?;
+        }
+        Ok(HeapPlace { path: self.path.clone(), identity: self.identity, index })
+    }
+
     /// Sums everything up, once nothing will change any more. A thread that was in the middle of
     /// counting gets time to finish; if the sums still differ, the dump stays without one.
     pub fn seal(&mut self) {
@@ -434,6 +458,40 @@ impl Store {
         *self = Store::new();
         // Until there is a file, the memory behind the arrays holds all that may come.
         CAPACITY.store(MAX_SITES, Relaxed);
+    }
+}
+
+/// Where a heap snapshot may be written.
+pub struct HeapPlace {
+    path: Vec<u8>,
+    identity: (u64, u64),
+    index: usize,
+}
+
+impl HeapPlace {
+    /// Bytes that it holds.
+    pub fn room(&self) -> usize {
+        header().beside.heap.copies[self.index].capacity.load(Relaxed) as usize
+    }
+
+    /// Writes a snapshot and makes it the one that is read.
+    pub fn write(&self, bytes: &[u8]) -> bool {
+        let slot = &header().beside.heap;
+        let copy = &slot.copies[self.index];
+        let Ok(fd) = sys::open(&self.path, libc::O_RDWR | libc::O_NOFOLLOW, 0) else {
+            return false;
+        };
+        let at = copy.offset.load(Relaxed);
+        let written = sys::identity(fd) == Some(self.identity)
+            && bytes.len() <= self.room()
+            && sys::write_at(fd, at, bytes).is_ok();
+        sys::close(fd);
+        if written {
+            copy.len.store(bytes.len() as u64, Relaxed);
+            copy.crc.store(crc32fast::hash(bytes), Relaxed);
+            slot.active.store(self.index as u64 + 1, Release);
+        }
+        written
     }
 }
 

@@ -158,6 +158,12 @@ pub fn allocate(fd: i32, offset: u64, len: u64) -> Result<(), Errno> {
     }
 }
 
+/// Makes a file longer, without taking room on disk.
+pub fn truncate(fd: i32, len: u64) -> Result<(), Errno> {
+    // SAFETY: no memory is involved; nothing beyond the old end is mapped.
+    unsafe { syscall(libc::SYS_ftruncate, [fd as usize, len as usize, 0, 0, 0, 0]) }.map(|_| ())
+}
+
 /// What `posix_fallocate` does on a file system that cannot reserve.
 fn write_zeros(fd: i32, offset: u64, len: u64) -> Result<(), Errno> {
     let zeros = [0u8; 4096];
@@ -285,6 +291,11 @@ pub fn file_size_limit() -> u64 {
 /// The soft limit on the process's address space.
 pub fn address_space_limit() -> u64 {
     limit(libc::RLIMIT_AS as usize)
+}
+
+/// The soft limit on the memory that a process may map and write.
+pub fn data_limit() -> u64 {
+    limit(libc::RLIMIT_DATA as usize).min(address_space_limit())
 }
 
 fn limit(resource: usize) -> u64 {
@@ -419,6 +430,144 @@ pub fn read_memory(address: u64, buffer: &mut [u8]) -> bool {
         )
     };
     copied == Ok(buffer.len())
+}
+
+/// Our own mappings: start and end.
+pub fn own_mappings() -> Vec<(usize, usize)> {
+    let ranges = MAPPINGS.iter().map(|[at, size]| (at.load(Relaxed), size.load(Relaxed)));
+    ranges.filter(|&(at, size)| at != 0 && size != 0).map(|(at, size)| (at, at + size)).collect()
+}
+
+/// Ids of the process's threads.
+pub fn threads() -> Vec<u32> {
+    let mut ids = Vec::new();
+    let Ok(fd) = open(b"/proc/self/task\0", libc::O_RDONLY | libc::O_DIRECTORY, 0) else {
+        return ids;
+    };
+    let mut buffer = [0u8; 4096];
+    loop {
+        // SAFETY: the buffer is writable for its whole length.
+        let read = unsafe {
+            syscall(
+                libc::SYS_getdents64,
+                [fd as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0],
+            )
+        };
+        let Ok(len @ 1..) = read else { break };
+        let mut at = 0;
+        // inode, offset, length of the entry, kind, name
+        while let Some(entry) = buffer.get(at..len).filter(|entry| entry.len() > 19) {
+            let size = usize::from(u16::from_le_bytes([entry[16], entry[17]]));
+            let name = entry.get(19..size).unwrap_or_default();
+            let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+            ids.extend(core::str::from_utf8(name).ok().and_then(|name| name.parse::<u32>().ok()));
+            if size == 0 {
+                break;
+            }
+            at += size;
+        }
+    }
+    close(fd);
+    ids
+}
+
+/// Blocks all signals of this thread; returns what was blocked before.
+pub fn block_signals() -> u64 {
+    let (all, mut before) = (u64::MAX, 0u64);
+    // SAFETY: the kernel reads and writes eight bytes each.
+    let _ = unsafe {
+        syscall(
+            libc::SYS_rt_sigprocmask,
+            [
+                libc::SIG_SETMASK as usize,
+                &raw const all as usize,
+                &raw mut before as usize,
+                8,
+                0,
+                0,
+            ],
+        )
+    };
+    before
+}
+
+/// Puts back what [`block_signals`] returned.
+pub fn restore_signals(mask: u64) {
+    // SAFETY: as above.
+    let _ = unsafe {
+        syscall(
+            libc::SYS_rt_sigprocmask,
+            [libc::SIG_SETMASK as usize, &raw const mask as usize, 0, 8, 0, 0],
+        )
+    };
+}
+
+/// Copies the process, without handlers and without a signal at the copy's end: the program's
+/// `wait` does not see it. Returns 0 in the copy.
+pub fn fork_quietly() -> Result<u32, Errno> {
+    // SAFETY: no flags: the copy has its own memory and stack.
+    unsafe { syscall(libc::SYS_clone, [0; 6]) }.map(|pid| pid as u32)
+}
+
+/// Whether a copy of [`fork_quietly`] has ended; it is gone then.
+pub fn has_ended(pid: u32) -> bool {
+    const WCLONE: usize = 0x8000_0000;
+    // SAFETY: no memory is written.
+    let waited = unsafe {
+        syscall(libc::SYS_wait4, [pid as usize, 0, libc::WNOHANG as usize | WCLONE, 0, 0, 0])
+    };
+    waited != Ok(0)
+}
+
+/// Ends a copy.
+pub fn kill(pid: u32) {
+    // SAFETY: the id is that of our own child, which was not waited for yet.
+    let _ = unsafe { syscall(libc::SYS_kill, [pid as usize, libc::SIGKILL as usize, 0, 0, 0, 0]) };
+}
+
+/// Sleeps.
+pub fn sleep_ns(ns: u64) {
+    let nobody = core::sync::atomic::AtomicU32::new(0);
+    futex_wait(&nobody, 0, ns);
+}
+
+/// In a copy of the process: lets go of its files, tells the kernel that this one goes first when
+/// memory is short, leaves no core, and ends it after `seconds`.
+pub fn become_quiet_copy(seconds: u64) {
+    // SAFETY: descriptors, limits and a timer of this process alone; the structures outlive the calls.
+    unsafe {
+        let _ = syscall(libc::SYS_close_range, [0, u32::MAX as usize, 0, 0, 0, 0]);
+        let none = [0u64; 2];
+        let core = libc::RLIMIT_CORE as usize;
+        let _ = syscall(libc::SYS_prlimit64, [0, core, &raw const none as usize, 0, 0, 0]);
+        let name = c"pyshim-snapshot".as_ptr() as usize;
+        let _ = syscall(libc::SYS_prctl, [libc::PR_SET_NAME as usize, name, 0, 0, 0, 0]);
+        // Interval, then the first time.
+        let timer = [0u64, 0, seconds, 0];
+        let _ = syscall(libc::SYS_setitimer, [0, &raw const timer as usize, 0, 0, 0, 0]);
+        let nice = 5usize;
+        let _ = syscall(libc::SYS_setpriority, [0, 0, nice, 0, 0, 0]);
+    }
+    if let Ok(fd) = open(b"/proc/self/oom_score_adj\0", libc::O_WRONLY, 0) {
+        write(fd, b"1000");
+        close(fd);
+    }
+}
+
+/// Sets what a signal does in this process, and lets it through.
+pub fn set_signal(signal: i32, action: usize) {
+    // SAFETY: plain C data; only called in a copy of the process, whose signals are nobody's.
+    unsafe {
+        let mut wanted: libc::sigaction = core::mem::zeroed();
+        wanted.sa_sigaction = action;
+        wanted.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
+        libc::sigaction(signal, &wanted, core::ptr::null_mut());
+    }
+}
+
+/// Lets all signals of this thread through.
+pub fn unblock_signals() {
+    restore_signals(0);
 }
 
 /// Ends the process.

@@ -17,8 +17,44 @@ pub fn resident() -> u64 {
     pages.unwrap_or(0) * 4096
 }
 
-/// Takes all readings, the costly ones too.
-pub fn take() {
+/// The memory that the process may use: the least of what its control group and its limits say;
+/// 0: there is no limit.
+pub fn memory_limit() -> u64 {
+    let number = |path: &str| {
+        let text = sys::read_file(path.as_bytes());
+        String::from_utf8_lossy(&text).trim().parse::<u64>().ok()
+    };
+    let mut least = sys::data_limit();
+    let groups = sys::read_file(b"/proc/self/cgroup\0");
+    for line in String::from_utf8_lossy(&groups).lines() {
+        let mut fields = line.splitn(3, ':');
+        let (hierarchy, kinds, path) = (fields.next(), fields.next(), fields.next());
+        let Some(path) = path else { continue };
+        // Version 2 has one hierarchy without a name; a container sees its own group as the root.
+        let (root, file) = match (hierarchy, kinds) {
+            (Some("0"), Some("")) => ("/sys/fs/cgroup", "memory.max"),
+            (_, Some(kinds)) if kinds.split(',').any(|kind| kind == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        let mut path = path.trim_end_matches('/');
+        loop {
+            if let Some(limit) = number(&format!("{root}{path}/{file}\0")) {
+                least = least.min(limit);
+            }
+            match path.rsplit_once('/') {
+                Some((up, _)) => path = up,
+                None => break,
+            }
+        }
+    }
+    // Version 1 says "no limit" with a number near the largest.
+    if least >= 1 << 60 { 0 } else { least }
+}
+
+/// Takes all readings, the costly ones too. Returns the text of the process's map.
+pub fn take() -> Vec<u8> {
     let set = |gauge: Gauge, bytes: u64| {
         store::header().gauges[gauge as usize].store(bytes, Relaxed);
     };
@@ -38,6 +74,7 @@ pub fn take() {
     let text = String::from_utf8_lossy(&status);
     let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).map_or(0, kib);
     store::header().gauges[Gauge::PeakRss as usize].fetch_max(peak, Relaxed);
+    smaps
 }
 
 #[derive(Default)]

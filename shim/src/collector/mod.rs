@@ -20,11 +20,11 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use pyshim_dump::layout::Lost;
 use pyshim_dump::record::{self, Record};
 
-use crate::guard::{Guard, thread};
+use crate::guard::Guard;
 use crate::sites::SITES;
 use crate::spin::SpinLock;
 use crate::store::{self, STORE, Store};
-use crate::{epoch, life, sys};
+use crate::{epoch, life, snapshot, sys};
 
 /// Definitions that the channel holds.
 const CHANNEL: usize = 4096;
@@ -135,6 +135,20 @@ pub fn round(last: bool) {
     }
 }
 
+/// Writes down the name that somebody gave to this moment.
+fn take_marks() {
+    let beside = &store::header().beside;
+    let marked = beside.marked.load(SeqCst);
+    if marked == beside.noted.load(Relaxed) {
+        return;
+    }
+    let len = (beside.mark_len.load(Relaxed) as usize).min(beside.mark.len());
+    let label: Vec<u8> = beside.mark.iter().take(len).map(|byte| byte.load(Relaxed)).collect();
+    let label = String::from_utf8_lossy(&label).into_owned();
+    SITES.lock().announce(Record::Mark { at_ns: life::since_start_ns(), label });
+    beside.noted.store(marked, SeqCst);
+}
+
 static RUNNING: AtomicBool = AtomicBool::new(false);
 static STOPPING: AtomicU32 = AtomicU32::new(0);
 static HANDLE: AtomicU64 = AtomicU64::new(0);
@@ -192,14 +206,15 @@ fn start(_: &Guard) -> bool {
 }
 
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
-    Guard::enter_forever();
-    let _ = thread();
+    let guard = Guard::enter_forever();
     THREAD_ID.store(sys::thread_id(), SeqCst);
     sys::own_descriptors();
     // SAFETY: the name is a string that ends in zero.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"pyshim".as_ptr()) };
     while STOPPING.load(SeqCst) == 0 && life::recording() {
         round(false);
+        take_marks();
+        snapshot::round(&guard, life::since_start_ns());
         sys::futex_wait(&STOPPING, 0, ROUND_NS);
     }
     core::ptr::null_mut()
@@ -223,6 +238,16 @@ pub fn stop() {
     }
     RUNNING.store(false, SeqCst);
     not_before(life::since_start_ns() + AFTER_FORK_NS);
+}
+
+/// The thread's id in the system; 0: it never ran.
+pub fn thread_id() -> u32 {
+    THREAD_ID.load(SeqCst)
+}
+
+/// Whether the calling thread is this one.
+pub fn is_this_thread() -> bool {
+    RUNNING.load(SeqCst) && sys::thread_id() == thread_id()
 }
 
 /// In a forked child there is no such thread.

@@ -7,6 +7,8 @@
 
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_int, c_void};
+use std::collections::BTreeMap;
+
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 use pyshim_dump::record::{Origin, Record};
@@ -17,7 +19,8 @@ use crate::life;
 use crate::native::Anchor;
 use crate::real::symbol;
 use crate::record::{self, Lock};
-use crate::{sites, store, sys};
+use crate::spin::SpinLock;
+use crate::{heap, sites, snapshot, store, sys};
 
 /// `PyMemAllocatorEx` (`cpython/pymem.h`), the same from 3.5 on.
 #[repr(C)]
@@ -272,6 +275,9 @@ fn allocate(
     if lock == Lock::Held {
         heard();
         life::check_final(&guard);
+        if snapshot::wanted() {
+            snapshot::take_wanted(&guard);
+        }
     }
     let block = real();
     if !block.is_null() {
@@ -398,6 +404,24 @@ fn before_free(lock: Lock) {
     }
 }
 
+/// Arenas, and the pieces of Python's own stacks from 3.11 on: address to size.
+static KNOWN_ARENAS: SpinLock<BTreeMap<usize, usize>> = SpinLock::new(BTreeMap::new());
+
+/// All of them: start and end.
+pub fn arenas() -> Vec<(usize, usize)> {
+    KNOWN_ARENAS.lock().iter().map(|(&at, &size)| (at, at + size)).collect()
+}
+
+/// For the time of a fork.
+pub fn hold_arenas() {
+    KNOWN_ARENAS.hold();
+}
+
+/// After it, on both sides.
+pub fn release_arenas() {
+    KNOWN_ARENAS.release();
+}
+
 /// The arena allocator below ours.
 static ARENA_BELOW: AtomicUsize = AtomicUsize::new(0);
 
@@ -430,10 +454,13 @@ unsafe extern "C" fn arena_alloc(context: *mut c_void, size: usize) -> *mut c_vo
     let guard = Guard::enter();
     // SAFETY: the interpreter's own call, handed down.
     let arena = unsafe { (below.alloc)(below.context, size) };
-    drop(guard);
     if !arena.is_null() {
         ARENAS.fetch_add(size as u64, Relaxed);
+        if !heap::exhausted() {
+            KNOWN_ARENAS.lock().insert(arena as usize, size);
+        }
     }
+    drop(guard);
     arena
 }
 
@@ -441,6 +468,7 @@ unsafe extern "C" fn arena_free(context: *mut c_void, arena: *mut c_void, size: 
     // SAFETY: as above.
     let below = unsafe { &*context.cast::<ArenaAllocator>() };
     let guard = Guard::enter();
+    KNOWN_ARENAS.lock().remove(&(arena as usize));
     // SAFETY: as above.
     unsafe { (below.free)(below.context, arena, size) };
     drop(guard);

@@ -147,7 +147,7 @@ const UNICODE_OLD: UnicodeLayout = UnicodeLayout {
 };
 
 /// From 3.12 strings have no `wstr` any more.
-const UNICODE_NEW: UnicodeLayout =
+pub const UNICODE_NEW: UnicodeLayout =
     UnicodeLayout { ascii_data: 40, compact_data: 56, ..UNICODE_OLD };
 
 const V8: Layout = Layout {

@@ -9,6 +9,7 @@ pub mod code;
 pub mod debug_offsets;
 pub mod hooks;
 pub mod layout;
+pub mod objects;
 pub mod walk;
 
 use core::ffi::{CStr, c_char, c_void};
@@ -36,6 +37,7 @@ pub fn found() -> bool {
 pub fn find(handle: *mut c_void) {
     FOUND.store(true, Relaxed);
     hooks::find(handle);
+    find_names(handle);
     MAIN.store(symbol(handle, c"PyInterpreterState_Main"), Relaxed);
     native::EVALUATION.store(symbol(handle, c"_PyEval_EvalFrameDefault"), Relaxed);
     let version = symbol(handle, c"Py_GetVersion");
@@ -113,6 +115,121 @@ fn minor(version: &str) -> Option<u8> {
     let digits: String =
         parts.next()?.chars().take_while(|letter| letter.is_ascii_digit()).collect();
     digits.parse().ok()
+}
+
+/// Functions and objects of the interpreter that the heap snapshot needs, by address.
+struct Names {
+    runtime: AtomicUsize,
+    interpreters: AtomicUsize,
+    next_interpreter: AtomicUsize,
+    threads: AtomicUsize,
+    next_thread: AtomicUsize,
+    type_type: AtomicUsize,
+    weak_reference: AtomicUsize,
+    module: AtomicUsize,
+    float: AtomicUsize,
+    complex: AtomicUsize,
+    frame: AtomicUsize,
+}
+
+static NAMES: Names = Names {
+    runtime: AtomicUsize::new(0),
+    interpreters: AtomicUsize::new(0),
+    next_interpreter: AtomicUsize::new(0),
+    threads: AtomicUsize::new(0),
+    next_thread: AtomicUsize::new(0),
+    type_type: AtomicUsize::new(0),
+    weak_reference: AtomicUsize::new(0),
+    module: AtomicUsize::new(0),
+    float: AtomicUsize::new(0),
+    complex: AtomicUsize::new(0),
+    frame: AtomicUsize::new(0),
+};
+
+fn find_names(handle: *mut c_void) {
+    let names: [(&AtomicUsize, &CStr); 11] = [
+        (&NAMES.runtime, c"_PyRuntime"),
+        (&NAMES.interpreters, c"PyInterpreterState_Head"),
+        (&NAMES.next_interpreter, c"PyInterpreterState_Next"),
+        (&NAMES.threads, c"PyInterpreterState_ThreadHead"),
+        (&NAMES.next_thread, c"PyThreadState_Next"),
+        (&NAMES.type_type, c"PyType_Type"),
+        (&NAMES.weak_reference, c"_PyWeakref_RefType"),
+        (&NAMES.module, c"PyModule_Type"),
+        (&NAMES.float, c"PyFloat_Type"),
+        (&NAMES.complex, c"PyComplex_Type"),
+        (&NAMES.frame, c"PyFrame_Type"),
+    ];
+    for (slot, name) in names {
+        slot.store(symbol(handle, name), Relaxed);
+    }
+}
+
+/// Address of `_PyRuntime`; 0: there is none.
+pub fn runtime() -> usize {
+    NAMES.runtime.load(Relaxed)
+}
+
+/// Where the interpreter keeps what in its objects; `None` if frames cannot be read either.
+pub fn object_layout() -> Option<&'static objects::Objects> {
+    objects::for_minor(walk::layout()?.minor)
+}
+
+/// Calls one of the interpreter's functions that follow a link.
+fn follow(function: &AtomicUsize, from: usize) -> usize {
+    let function = function.load(Relaxed);
+    if function == 0 {
+        return 0;
+    }
+    // SAFETY: one of the four functions that take a state or nothing, and read a pointer in it; the
+    // states are alive, for this is a copy of the process in which nothing runs.
+    let function: extern "C" fn(usize) -> usize = unsafe { core::mem::transmute(function) };
+    function(from)
+}
+
+/// All thread states, each with its number of the thread. Only in a copy of the process.
+pub fn thread_states() -> Vec<(usize, u64)> {
+    let mut states = Vec::new();
+    let Some(layout) = object_layout() else { return states };
+    let mut interpreter = follow(&NAMES.interpreters, 0);
+    while interpreter != 0 && states.len() < 1 << 16 {
+        let mut state = follow(&NAMES.threads, interpreter);
+        while state != 0 && states.len() < 1 << 16 {
+            // SAFETY: a field of a thread state.
+            let thread = unsafe { *((state + layout.tstate_thread_id as usize) as *const u64) };
+            states.push((state, thread));
+            state = follow(&NAMES.next_thread, state);
+        }
+        interpreter = follow(&NAMES.next_interpreter, interpreter);
+    }
+    states
+}
+
+/// Whether the calling thread holds the interpreter lock, as far as can be told.
+pub fn holds_lock() -> bool {
+    walk::attached()
+}
+
+/// What the heap snapshot needs to know; `None` if there is no interpreter that is understood.
+pub fn for_snapshot() -> Option<crate::snapshot::Interpreter> {
+    let layout = walk::layout()?;
+    let objects = object_layout()?;
+    let at = |name: &AtomicUsize| name.load(Relaxed);
+    let known = crate::snapshot::Known {
+        type_type: at(&NAMES.type_type),
+        weak_reference: at(&NAMES.weak_reference),
+        module: at(&NAMES.module),
+        float: at(&NAMES.float),
+        complex: at(&NAMES.complex),
+        frame: at(&NAMES.frame),
+    };
+    if known.type_type == 0 {
+        return None;
+    }
+    // Until 3.8 the collector is the runtime's, later the interpreter's.
+    let base = if layout.minor <= 8 { runtime() } else { main_interpreter() };
+    let gc = if base == 0 { 0 } else { base + objects.gc as usize };
+    Some(crate::snapshot::Interpreter { layout, objects, known, gc })
 }
 
 /// The main interpreter; 0 while there is none.

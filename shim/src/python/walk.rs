@@ -123,6 +123,16 @@ fn thread_state() -> usize {
     own()
 }
 
+/// Whether this thread runs Python now, as far as the interpreter says.
+pub fn attached() -> bool {
+    layout().is_some() && TRUSTED.load(Relaxed) == 1 && {
+        let attached = ATTACHED_STATE.load(Relaxed);
+        // SAFETY: as in `thread_state`.
+        attached != 0
+            && unsafe { core::mem::transmute::<usize, extern "C" fn() -> usize>(attached) }() != 0
+    }
+}
+
 /// While the interpreter ends, other threads' states may be freed under them.
 #[inline(always)]
 fn may_walk(tstate: usize) -> bool {
@@ -248,6 +258,33 @@ impl Top {
             seen(last);
         }
         frame != 0
+    }
+}
+
+/// Calls `seen` with the address of every Python frame of a thread state, innermost first.
+///
+/// # Safety
+/// The thread must hold still: only in a copy of the process, where nothing else runs.
+pub unsafe fn frames_of(tstate: usize, mut seen: impl FnMut(usize, PythonFrame)) {
+    let Some(layout) = layout().filter(|_| TRUSTED.load(Relaxed) == 1) else { return };
+    // SAFETY: the caller's promise; the offsets were proved on this interpreter.
+    unsafe {
+        let mut frame: usize = load(tstate + layout.tstate_frame as usize);
+        if layout.root == FrameRoot::CFrame {
+            if frame == 0 {
+                return;
+            }
+            frame = load(frame + layout.cframe_current as usize);
+        }
+        for _ in 0..100_000 {
+            if frame == 0 {
+                return;
+            }
+            if let View::Python(python) = read_frame(layout, frame) {
+                seen(frame, python);
+            }
+            frame = load(frame + layout.frame_previous as usize);
+        }
     }
 }
 

@@ -1,0 +1,327 @@
+//! Who refers to whom: from the roots through everything that is reached, and
+//! then through what is not.
+//!
+//! A container's references to objects come from its own traverse function. All
+//! other memory is searched word by word: whatever looks like the address of a
+//! block is taken for a reference to it. What is reached is numbered in order
+//! ("positions"), with its edges kept in that order.
+
+use core::ffi::{c_int, c_void};
+
+use hashbrown::HashMap;
+
+use crate::python::objects as py;
+use crate::snapshot::fault;
+use crate::snapshot::memory::Map;
+use crate::snapshot::nodes::{NONE, Nodes, bits};
+use crate::snapshot::objects::{Shape, Types};
+
+/// The graph as far as it was searched.
+pub struct Graph {
+    /// Node at each position.
+    pub order: Vec<u32>,
+    /// Position of each node; [`NONE`]: not searched.
+    pub position: Vec<u32>,
+    /// Position from which each position was reached first; [`NONE`]: a root.
+    pub parent: Vec<u32>,
+    /// Phase in which each position was reached.
+    pub phase: Vec<u8>,
+    /// Where each position's edges begin; one more than there are positions.
+    pub first_edge: Vec<u32>,
+    /// Nodes that are referred to.
+    pub edges: Vec<u32>,
+    /// References found to each node that is an object, wherever they are.
+    pub found: Vec<u16>,
+    /// Bytes searched.
+    pub searched: u64,
+    /// Objects whose references could not be followed.
+    pub failed: u64,
+    /// Running frames by node: where each begins, where its variables do, where it ends.
+    pub frames: HashMap<u32, (usize, usize, usize)>,
+}
+
+/// What the search works on.
+pub struct World<'a> {
+    /// All nodes.
+    pub nodes: &'a mut Nodes,
+    /// All types.
+    pub types: &'a mut Types,
+    /// The memory.
+    pub map: &'a Map,
+}
+
+type Visit = extern "C" fn(usize, *mut c_void) -> c_int;
+type Traverse = unsafe extern "C" fn(usize, Visit, *mut c_void) -> c_int;
+
+impl World<'_> {
+    /// The node of an object that something refers to; entered if it is new. `None`: no object.
+    pub fn object(&mut self, address: usize) -> Option<u32> {
+        if let Some(node) = self.nodes.object_at(address) {
+            return Some(node);
+        }
+        if self.nodes.block_at(address).is_some() || address & 7 != 0 {
+            return None;
+        }
+        let type_ = self.types.at(self.map, self.map.read::<usize>(address + py::TYPE)?);
+        let info = self.types.list.get(type_ as usize)?;
+        let (flags, gc) = (info.bits, info.flags & py::flags::HAVE_GC != 0);
+        let heap = info.flags & py::flags::HEAP_TYPE != 0;
+        let mut flags = flags;
+        // Static objects have no head of the collector's; one that was made before the hooks has.
+        if gc && (heap || info.shape != Shape::Type) && self.is_tracked(address) {
+            flags |= bits::TRACKED;
+        }
+        Some(self.nodes.add_object(address, type_, flags))
+    }
+
+    fn is_tracked(&self, address: usize) -> bool {
+        let next = self.map.read::<usize>(address.wrapping_sub(py::GC_HEAD)).unwrap_or(0);
+        // The next one's link leads back here, but for the bits that are flags.
+        next != 0
+            && next & 7 == 0
+            && self
+                .map
+                .read::<usize>(next + 8)
+                .is_some_and(|back| back & !3 == address - py::GC_HEAD)
+    }
+
+    /// Whether an object is a type that was not made at run time: the collector leaves those alone,
+    /// and the traverse function ends the process when it is called on one.
+    pub fn is_static_type(&self, node: u32) -> bool {
+        let type_ = self.nodes.types[node as usize] as usize;
+        self.types.list.get(type_).is_some_and(|info| info.shape == Shape::Type)
+            && self
+                .map
+                .read::<u64>(self.nodes.object(node) + py::TYPE_FLAGS)
+                .is_none_or(|flags| flags & py::flags::HEAP_TYPE == 0)
+    }
+
+    /// Calls `seen` with every object that a container refers to. `false`: it could not be followed.
+    pub fn traverse(&self, node: u32, seen: &mut dyn FnMut(usize)) -> bool {
+        let type_ = self.nodes.types[node as usize];
+        let Some(info) = self.types.list.get(type_ as usize) else { return true };
+        if info.traverse == 0 || !self.nodes.has(node, bits::CONTAINER) || self.is_static_type(node)
+        {
+            return true;
+        }
+        extern "C" fn visit(object: usize, seen: *mut c_void) -> c_int {
+            // SAFETY: the pointer is to the reference below, which outlives the traversal.
+            let seen = unsafe { &mut *seen.cast::<&mut dyn FnMut(usize)>() };
+            seen(object);
+            0
+        }
+        let mut seen = seen;
+        let seen: *mut &mut dyn FnMut(usize) = &raw mut seen;
+        // SAFETY: `tp_traverse` of the object's own type, called as a collection would call it, in a
+        // copy of the process in which nothing else runs; the caller is under `fault::protect`.
+        unsafe {
+            let traverse: Traverse = core::mem::transmute(info.traverse);
+            traverse(self.nodes.object(node), visit, seen.cast());
+        }
+        true
+    }
+}
+
+impl Graph {
+    /// Nothing searched yet.
+    pub fn new(nodes: &Nodes) -> Graph {
+        let count = nodes.count() as usize;
+        Graph {
+            order: Vec::with_capacity(count + 1024),
+            position: vec![NONE; count],
+            parent: Vec::with_capacity(count + 1024),
+            phase: Vec::with_capacity(count + 1024),
+            first_edge: vec![0],
+            edges: Vec::new(),
+            found: vec![0; count],
+            searched: 0,
+            failed: 0,
+            frames: HashMap::new(),
+        }
+    }
+
+    /// Whether a node was searched, or waits for it.
+    pub fn knows(&self, node: u32) -> bool {
+        self.position.get(node as usize).is_some_and(|&position| position != NONE)
+    }
+
+    fn grow(&mut self, count: usize) {
+        if self.position.len() < count {
+            self.position.resize(count, NONE);
+            self.found.resize(count, 0);
+        }
+    }
+
+    /// Puts a node into the queue, unless it was there before.
+    pub fn reach(&mut self, node: u32, parent: u32, phase: u8) {
+        if node as usize >= self.position.len() {
+            self.grow(node as usize + 1);
+        }
+        let slot = &mut self.position[node as usize];
+        if *slot == NONE {
+            *slot = self.order.len() as u32;
+            self.order.push(node);
+            self.parent.push(parent);
+            self.phase.push(phase);
+        }
+    }
+
+    /// Searches everything in the queue, and what that leads to.
+    pub fn run(&mut self, world: &mut World, phase: u8, follow: bool) {
+        while self.first_edge.len() <= self.order.len() {
+            let fine = fault::protect(|| {
+                while self.first_edge.len() <= self.order.len() {
+                    self.one(world, phase, follow);
+                }
+            });
+            if !fine {
+                // What was found of its references so far stays.
+                let at = self.first_edge.len() - 1;
+                if let Some(&node) = self.order.get(at) {
+                    world.nodes.bits[node as usize] |= bits::FAILED;
+                    self.failed += 1;
+                    self.close(at as u32, phase, follow);
+                }
+            }
+        }
+    }
+
+    /// Searches the next node in the queue.
+    fn one(&mut self, world: &mut World, phase: u8, follow: bool) {
+        let at = self.first_edge.len() as u32 - 1;
+        let node = self.order[at as usize];
+        self.search(world, node);
+        self.close(at, phase, follow);
+    }
+
+    fn close(&mut self, at: u32, phase: u8, follow: bool) {
+        let from = self.first_edge[at as usize] as usize;
+        self.first_edge.push(self.edges.len() as u32);
+        if follow {
+            for edge in from..self.edges.len() {
+                let node = self.edges[edge];
+                self.reach(node, at, phase);
+            }
+        }
+    }
+
+    /// Adds the edges of one node.
+    fn search(&mut self, world: &mut World, node: u32) {
+        if world.nodes.has(node, bits::LEAF) {
+            return;
+        }
+        if let Some(&(start, locals, end)) = self.frames.get(&node) {
+            // The frame's own fields are counted, but hold nothing: its globals are its module's.
+            let kept = self.edges.len();
+            self.words(world, start, locals, 0..0, true);
+            self.edges.truncate(kept);
+            return self.words(world, locals, end, 0..0, true);
+        }
+        let object = world.nodes.has(node, bits::OBJECT);
+        if object {
+            let mut new = Vec::new();
+            world.traverse(node, &mut |address| match world.nodes.object_at(address) {
+                Some(other) => self.edges.push(other),
+                None => new.push(address),
+            });
+            for address in new {
+                if let Some(other) = world.object(address) {
+                    self.edges.push(other);
+                }
+            }
+        }
+        let start = world.nodes.address(node);
+        let mut end = start + world.nodes.len(node);
+        let mut skip = 0..0;
+        let mut objects_too = !object;
+        if object {
+            let at = world.nodes.object(node);
+            let info = &world.types.list[world.nodes.types[node as usize] as usize];
+            let (shape, flags) = (info.shape, info.flags);
+            if world.is_static_type(node) {
+                return self.words(world, at, at + py::TYPE_SIZE, 0..0, true);
+            }
+            match shape {
+                // Its target is not held by it, nor are its neighbours in the list of references.
+                Shape::Weak => return,
+                Shape::Text => end = end.min(at + 72),
+                Shape::List => self.list(world, at),
+                _ => {}
+            }
+            if flags & py::flags::HAVE_GC != 0 {
+                skip = at - py::GC_HEAD..at;
+            }
+            // Where there is a traverse function, references to objects are its word.
+            objects_too = !world.nodes.has(node, bits::CONTAINER);
+        }
+        self.words(world, start, end, skip, objects_too);
+    }
+
+    /// A list's items lie in a block of their own, of which the part behind the last item is stale.
+    fn list(&mut self, world: &mut World, object: usize) {
+        let size = world.map.read::<usize>(object + py::SIZE).unwrap_or(0);
+        let items = world.map.read::<usize>(object + py::LIST_ITEMS).unwrap_or(0);
+        if let Some(block) = world.nodes.block_at(items)
+            && !self.knows(block)
+            && world.nodes.address(block) == items
+            && size.saturating_mul(8) < world.nodes.len(block)
+        {
+            let stale = items + size * 8..items + world.nodes.len(block);
+            let mut at = stale.start;
+            while at + 8 <= stale.end {
+                // SAFETY: words of the block, which is the list's own, readable and writable, in
+                // memory of this copy alone.
+                unsafe {
+                    let word = at as *mut usize;
+                    // A page that need not be written is not copied either.
+                    if world.nodes.block_at(*word).is_some() {
+                        *word = 0;
+                    }
+                }
+                at += 8;
+            }
+        }
+    }
+
+    /// Searches memory word by word.
+    pub fn words(
+        &mut self,
+        world: &World,
+        start: usize,
+        end: usize,
+        skip: core::ops::Range<usize>,
+        objects_too: bool,
+    ) {
+        self.searched += (end.saturating_sub(start)) as u64;
+        let mut at = start.next_multiple_of(8);
+        let mut last = NONE;
+        while at + 8 <= end {
+            if skip.contains(&at) {
+                at = skip.end;
+                continue;
+            }
+            // SAFETY: the caller names memory that is mapped readable; if it is not after all, the
+            // fault is caught.
+            let word = unsafe { *(at as *const usize) };
+            at += 8;
+            if word < 4096 || word >> 47 != 0 {
+                continue;
+            }
+            let Some(node) = world.nodes.block_at(word) else { continue };
+            if world.nodes.has(node, bits::OBJECT) {
+                // From 3.14 on the two lowest bits of a reference on a frame's stack are a tag.
+                if world.nodes.object(node) == word & !3 {
+                    let found = &mut self.found[node as usize];
+                    *found = found.saturating_add(1);
+                }
+                if !objects_too {
+                    continue;
+                }
+            }
+            if node != last {
+                self.edges.push(node);
+                last = node;
+            }
+        }
+    }
+}

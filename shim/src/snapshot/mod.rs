@@ -1,0 +1,405 @@
+//! The heap snapshot: a forked copy of the process searches its memory and
+//! writes into the dump who holds what. The program itself pauses for the fork.
+//!
+//! The stations, in order: [`inputs`] is what the copy is told, [`memory`] the
+//! map of its addresses, [`nodes`] its blocks by number, [`objects`] tells which
+//! of them are Python's, [`garbage`] what its collector would take, [`search`]
+//! and [`graph`] who refers to whom, [`dominators`] what hangs from what,
+//! [`groups`] what has one explanation, [`naming`] and [`words`] (with
+//! [`content`]) what people call it, [`table`] where resident memory is.
+//! [`child`] does these one after another; [`fault`] keeps it going.
+
+mod child;
+mod content;
+mod dominators;
+mod fault;
+mod garbage;
+mod graph;
+mod groups;
+mod inputs;
+mod memory;
+mod naming;
+mod nodes;
+mod objects;
+mod search;
+mod table;
+mod words;
+
+use core::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst,
+};
+
+use pyshim_dump::heap::Moment;
+use pyshim_dump::layout::{SnapshotFailure, SnapshotState};
+
+use crate::guard::{Guard, thread_pointer};
+use crate::python::{self, walk};
+use crate::spin::SpinLock;
+use crate::store::{self, STORE};
+use crate::{heap, life, mappings, peak, sample, sys};
+
+pub use child::Interpreter;
+pub use objects::Known;
+
+use inputs::{Frame, Inputs, Thread};
+use memory::Map;
+
+/// A snapshot was asked for; the next allocation under the interpreter lock takes it.
+static WANTED: AtomicBool = AtomicBool::new(false);
+/// Which, as a [`Moment`].
+static WANTED_FOR: AtomicU32 = AtomicU32::new(0);
+/// When it was asked for.
+static WANTED_SINCE: AtomicU64 = AtomicU64::new(0);
+/// The request that is being answered.
+static ANSWERING: AtomicU32 = AtomicU32::new(0);
+/// What was found out beforehand.
+static PREPARED: SpinLock<Prepared> = SpinLock::new(Prepared::new());
+/// The first thread's pointer.
+static MAIN_THREAD: AtomicUsize = AtomicUsize::new(0);
+
+/// What takes too long to find out while the program waits.
+struct Prepared {
+    threads: Vec<Thread>,
+    /// Other threads than ours, and whether one of them was running.
+    others: u32,
+    running: bool,
+    smaps: Vec<u8>,
+}
+
+impl Prepared {
+    const fn new() -> Prepared {
+        Prepared { threads: Vec::new(), others: 0, running: false, smaps: Vec::new() }
+    }
+}
+
+/// So long the allocating threads have to take it, before the collector does.
+const PATIENCE_NS: u64 = 120_000_000;
+/// Bytes of thread-local storage that are searched below the first thread's pointer.
+const LOCAL_STORAGE: usize = 64 << 10;
+/// Room for a snapshot in the dump: within these limits, a byte for so many live ones.
+const ROOM: (usize, usize) = (512 << 10, 4 << 20);
+const BYTES_PER_ROOM: usize = 16;
+/// A copy that takes longer than this is ended.
+const LONGEST_S: u64 = 60;
+
+/// Called by the first thread, at the start.
+pub fn prepare() {
+    MAIN_THREAD.store(thread_pointer(), Relaxed);
+}
+
+/// Whether a snapshot waits for an allocation under the interpreter lock.
+#[inline(always)]
+pub fn wanted() -> bool {
+    WANTED.load(Relaxed)
+}
+
+/// Takes the snapshot that waits. Called under the interpreter lock.
+#[cold]
+#[inline(never)]
+pub fn take_wanted(guard: &Guard) {
+    if WANTED.swap(false, SeqCst) {
+        take(guard, child::moment(WANTED_FOR.load(Relaxed)), true);
+    }
+}
+
+/// The last one, before the teardown or the end. `smaps` is the text of the process's map.
+pub fn take_last(guard: &Guard, smaps: Vec<u8>, live_bytes: u64, under_lock: bool) {
+    const SHORT_NS: u64 = 1_000_000_000;
+    const SMALL: u64 = 16 << 20;
+    let last = life::snapshots().last;
+    if !last || (life::since_start_ns() < SHORT_NS && live_bytes < SMALL) {
+        return;
+    }
+    abandon();
+    let mut prepared = PREPARED.lock();
+    look_at_threads(&mut prepared);
+    prepared.smaps = smaps;
+    drop(prepared);
+    take(guard, Moment::Last, under_lock);
+}
+
+/// The collector's round: what is asked of the process, and what became of the last snapshot.
+pub fn round(guard: &Guard, now_ns: u64) {
+    reap();
+    let beside = &store::header().beside;
+    if WANTED.load(Relaxed) {
+        if now_ns.saturating_sub(WANTED_SINCE.load(Relaxed)) > PATIENCE_NS
+            && WANTED.swap(false, SeqCst)
+        {
+            // Nobody allocates: as good as asleep.
+            look_at_threads(&mut PREPARED.lock());
+            take(guard, child::moment(WANTED_FOR.load(Relaxed)), false);
+        }
+        return;
+    }
+    if beside.state.load(Relaxed) == SnapshotState::Running as u32 {
+        return;
+    }
+    let asked = beside.asked.load(Relaxed);
+    if asked != beside.answered.load(Relaxed) {
+        ANSWERING.store(asked, Relaxed);
+        return want(Moment::Asked, now_ns);
+    }
+    let settings = life::snapshots();
+    let last = beside.began_ns.load(Relaxed);
+    if settings.every_ns != 0 && now_ns.saturating_sub(last) >= settings.every_ns {
+        return want(Moment::Timer, now_ns);
+    }
+    if settings.at_percent != 0 && close_to_limit(settings.at_percent, now_ns) {
+        want(Moment::Limit, now_ns);
+    }
+}
+
+fn want(moment: Moment, now_ns: u64) {
+    let smaps = memory::smaps();
+    let mut prepared = PREPARED.lock();
+    look_at_threads(&mut prepared);
+    prepared.smaps = smaps;
+    drop(prepared);
+    store::header().beside.began_ns.store(now_ns, Relaxed);
+    WANTED_FOR.store(moment as u32, Relaxed);
+    WANTED_SINCE.store(now_ns, Relaxed);
+    WANTED.store(true, SeqCst);
+}
+
+/// Whether memory has come close to its limit for the first time.
+fn close_to_limit(percent: u64, now_ns: u64) -> bool {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    static LOOKED: AtomicU64 = AtomicU64::new(0);
+    if DONE.load(Relaxed) || now_ns.saturating_sub(LOOKED.load(Relaxed)) < 1_000_000_000 {
+        return false;
+    }
+    LOOKED.store(now_ns, Relaxed);
+    let limit = crate::collector::gauges::memory_limit();
+    if limit == 0 || crate::collector::gauges::resident() < limit / 100 * percent {
+        return false;
+    }
+    DONE.store(true, Relaxed);
+    true
+}
+
+/// Where the stacks of the threads are in use.
+fn look_at_threads(prepared: &mut Prepared) {
+    prepared.threads.clear();
+    prepared.others = 0;
+    prepared.running = false;
+    let own = sys::thread_id();
+    for id in sys::threads() {
+        if id == own || id == crate::collector::thread_id() {
+            continue;
+        }
+        prepared.others += 1;
+        let text = sys::read_file(format!("/proc/self/task/{id}/syscall\0").as_bytes());
+        let text = String::from_utf8_lossy(&text);
+        let fields: Vec<&str> = text.split_ascii_whitespace().collect();
+        // number, six arguments, stack pointer, program counter; or the word "running"
+        let stack = match fields.len() {
+            9 => fields.get(7),
+            3 => fields.get(1),
+            _ => None,
+        };
+        let stack = stack
+            .and_then(|word| usize::from_str_radix(word.trim_start_matches("0x"), 16).ok())
+            .filter(|&stack| stack != 0);
+        match stack {
+            Some(stack) => prepared.threads.push(Thread { id, stack: stack.saturating_sub(128) }),
+            None => prepared.running = true,
+        }
+    }
+}
+
+/// Forks, and has the copy search.
+fn take(_: &Guard, moment: Moment, under_lock: bool) {
+    let beside = &store::header().beside;
+    let room = (peak::live_bytes() as usize / BYTES_PER_ROOM).clamp(ROOM.0, ROOM.1);
+    let began = sys::monotonic_ns();
+    beside.began_ns.store(life::since_start_ns(), Relaxed);
+    let place = match STORE.lock().room_for_heap(room) {
+        Ok(place) => place,
+        Err(_) => return fail(SnapshotFailure::Room),
+    };
+    beside.state.store(SnapshotState::Running as u32, SeqCst);
+    let sp = stack_pointer();
+    let mask = sys::block_signals();
+    // The copy must find these whole.
+    mappings::hold();
+    python::hooks::hold_arenas();
+    let prepared = PREPARED.lock();
+    heap::HEAP.hold();
+    let forked = sys::fork_quietly();
+    heap::HEAP.release();
+    python::hooks::release_arenas();
+    mappings::release();
+    match forked {
+        Ok(0) => {
+            let pause_us = (sys::monotonic_ns() - began) / 1000;
+            run(&prepared, moment, under_lock, sp, pause_us, place);
+        }
+        Ok(pid) => {
+            drop(prepared);
+            beside.pid.store(pid, Relaxed);
+            sys::restore_signals(mask);
+        }
+        Err(_) => {
+            drop(prepared);
+            sys::restore_signals(mask);
+            fail(SnapshotFailure::Fork);
+        }
+    }
+}
+
+fn fail(failure: SnapshotFailure) {
+    let beside = &store::header().beside;
+    beside.failure.store(failure as u32, Relaxed);
+    beside.failed.fetch_add(1, Relaxed);
+    beside.answered.store(ANSWERING.load(Relaxed), Relaxed);
+    beside.state.store(SnapshotState::Failed as u32, SeqCst);
+}
+
+/// Looks whether the copy has ended.
+pub fn reap() {
+    let beside = &store::header().beside;
+    let pid = beside.pid.load(Relaxed);
+    if pid == 0 || !sys::has_ended(pid) {
+        return;
+    }
+    beside.pid.store(0, Relaxed);
+    if beside.state.load(SeqCst) == SnapshotState::Running as u32 {
+        fail(SnapshotFailure::Ended);
+    } else {
+        beside.answered.store(ANSWERING.load(Relaxed), Relaxed);
+    }
+}
+
+/// Ends a copy that still searches: a later one is worth more.
+fn abandon() {
+    WANTED.store(false, SeqCst);
+    let beside = &store::header().beside;
+    let pid = beside.pid.load(Relaxed);
+    if pid != 0 && !sys::has_ended(pid) {
+        sys::kill(pid);
+        while !sys::has_ended(pid) {
+            sys::yield_now();
+        }
+    }
+    beside.pid.store(0, Relaxed);
+}
+
+/// At the end of the process: in a container's first process the copy would end with it.
+pub fn linger() {
+    const LONGEST_NS: u64 = 15_000_000_000;
+    let pid = store::header().beside.pid.load(Relaxed);
+    if pid == 0 || sys::pid() != 1 {
+        return;
+    }
+    let began = sys::monotonic_ns();
+    while !sys::has_ended(pid) && sys::monotonic_ns() - began < LONGEST_NS {
+        sys::sleep_ns(2_000_000);
+    }
+}
+
+/// In a forked child of the program: the copy is its parent's.
+pub fn forget() {
+    WANTED.store(false, SeqCst);
+}
+
+fn stack_pointer() -> usize {
+    let sp: usize;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mov {0}, rsp", out(reg) sp, options(nomem, nostack)) };
+    sp
+}
+
+/// The copy's whole life.
+fn run(
+    prepared: &Prepared,
+    moment: Moment,
+    under_lock: bool,
+    sp: usize,
+    pause_us: u64,
+    place: store::HeapPlace,
+) -> ! {
+    sys::become_quiet_copy(LONGEST_S);
+    fault::install();
+    let began = sys::monotonic_ns();
+    let smaps = if prepared.smaps.is_empty() { memory::smaps() } else { prepared.smaps.clone() };
+    let map = Map::parse(&String::from_utf8_lossy(&smaps));
+    let mut inputs = gather(prepared, sp);
+    inputs.sort(&map);
+    let interpreter = python::for_snapshot();
+    if interpreter.is_some() {
+        fault::protect(|| inputs.frames = frames());
+    }
+    let mut heap = child::explore(&map, &inputs, interpreter.as_ref());
+    heap.moment = moment;
+    heap.at_ms = life::since_start_ns() / 1_000_000;
+    heap.pause_us = pause_us;
+    heap.search.at_rest = under_lock || !prepared.running;
+    heap.search.blind_threads = prepared.others.into();
+    heap.search_ms = (sys::monotonic_ns() - began) / 1_000_000;
+    let bytes = child::fit(&mut heap, place.room());
+    let beside = &store::header().beside;
+    if !bytes.is_empty() && place.write(&bytes) {
+        beside.taken.fetch_add(1, Relaxed);
+        beside.state.store(SnapshotState::Done as u32, SeqCst);
+    } else {
+        fail(SnapshotFailure::Write);
+    }
+    loop {
+        sys::exit_group(0);
+    }
+}
+
+fn gather(prepared: &Prepared, sp: usize) -> Inputs {
+    let own_stack = if crate::collector::is_this_thread() {
+        // The shim's own thread holds nothing of the program's.
+        None
+    } else {
+        Some(Thread { id: sys::thread_id(), stack: sp })
+    };
+    let mut threads: Vec<Thread> = own_stack.into_iter().collect();
+    threads.extend_from_slice(&prepared.threads);
+    Inputs {
+        runtime: python::runtime(),
+        frames: Vec::new(),
+        threads,
+        main_thread_pointer: MAIN_THREAD.load(Relaxed),
+        local_storage: LOCAL_STORAGE,
+        mappings: mappings::all(),
+        own: sys::own_mappings(),
+        arenas: python::hooks::arenas(),
+        all_blocks_known: !sample::is_on() && store::header().inexact.load(Relaxed) == 0,
+    }
+}
+
+/// All running Python frames.
+fn frames() -> Vec<Frame> {
+    let mut frames = Vec::new();
+    let (Some(layout), Some(objects)) = (walk::layout(), python::object_layout()) else {
+        return frames;
+    };
+    for (tstate, thread) in python::thread_states() {
+        // SAFETY: this is a copy of the process, in which nothing else runs.
+        unsafe {
+            walk::frames_of(tstate, |address, frame| {
+                let int = |at: u16| *((frame.code + at as usize) as *const i32) as usize;
+                let locals = address + objects.frame_locals as usize;
+                // Variables, then what is being computed.
+                let slots = match layout.minor {
+                    ..=10 => int(objects.code_nlocals) + 64,
+                    11 => int(objects.code_nlocals) + int(objects.code_stack),
+                    _ => int(objects.code_stack).saturating_sub(objects.frame_locals as usize / 8),
+                };
+                frames.push(Frame {
+                    address,
+                    locals,
+                    end: locals + slots.min(1 << 16) * 8,
+                    code: frame.code,
+                    instruction: frame.instruction,
+                    thread,
+                });
+            });
+        }
+    }
+    frames
+}

@@ -1,0 +1,298 @@
+//! Every live block as a numbered node, and from any address to its node.
+
+use hashbrown::HashMap;
+
+use crate::live;
+use crate::snapshot::memory::Map;
+
+/// No node.
+pub const NONE: u32 = u32::MAX;
+
+/// What is known of a node, one bit each.
+pub mod bits {
+    /// It is a Python object.
+    pub const OBJECT: u8 = 1;
+    /// The collector can follow it: its type has a traverse function.
+    pub const CONTAINER: u8 = 2;
+    /// The collector does follow it.
+    pub const TRACKED: u8 = 4;
+    /// Its content is no pointers: text, numbers.
+    pub const LEAF: u8 = 8;
+    /// One full collection would find it unreachable.
+    pub const GARBAGE: u8 = 16;
+    /// A dead object that is kept for reuse.
+    pub const PARKED: u8 = 32;
+    /// Its references could not be followed.
+    pub const FAILED: u8 = 64;
+}
+
+/// A type by position in the census; objects have one.
+pub type TypeId = u16;
+/// No type.
+pub const NO_TYPE: TypeId = TypeId::MAX;
+
+/// What is no live block: static objects, roots.
+#[derive(Clone, Copy, Debug)]
+pub struct Extra {
+    /// Where it is; 0 for a root that is nowhere.
+    pub address: usize,
+    /// Bytes that are searched.
+    pub len: usize,
+}
+
+/// All nodes. Blocks come first, in order of address; then what is no block.
+pub struct Nodes {
+    start: Vec<usize>,
+    len: Vec<u32>,
+    /// Lengths that 32 bits do not hold.
+    long: HashMap<u32, usize>,
+    /// The site of each block.
+    pub site: Vec<u32>,
+    /// [`bits`] of each node.
+    pub bits: Vec<u8>,
+    /// The type of each node.
+    pub types: Vec<TypeId>,
+    /// How far into its block an object begins, in steps of 16 bytes.
+    shift: Vec<u8>,
+    extras: Vec<Extra>,
+    by_address: HashMap<usize, u32>,
+    index: Index,
+}
+
+/// From an address to the first block of its page.
+struct Index {
+    /// Leaf number to position in `pages` plus one.
+    leaves: Vec<u32>,
+    pages: Vec<Box<[u32; PAGES + 1]>>,
+}
+
+const PAGES: usize = 1 << (live::LEAF_BITS - 12);
+
+impl Nodes {
+    /// Takes all live blocks.
+    pub fn gather() -> Nodes {
+        let mut nodes = Nodes {
+            start: Vec::new(),
+            len: Vec::new(),
+            long: HashMap::new(),
+            site: Vec::new(),
+            bits: Vec::new(),
+            types: Vec::new(),
+            shift: Vec::new(),
+            extras: Vec::new(),
+            by_address: HashMap::new(),
+            index: Index { leaves: vec![0; live::LEAVES], pages: Vec::new() },
+        };
+        let mut leaf = usize::MAX;
+        let mut batch: Vec<(usize, usize, u32)> = Vec::new();
+        live::visit_addresses(|address, block| {
+            if address >> live::LEAF_BITS != leaf {
+                nodes.take(leaf, &mut batch);
+                leaf = address >> live::LEAF_BITS;
+            }
+            batch.push((address, block.size, block.site));
+        });
+        nodes.take(leaf, &mut batch);
+        let count = nodes.start.len();
+        nodes.bits = vec![0; count];
+        nodes.types = vec![NO_TYPE; count];
+        nodes.shift = vec![0; count];
+        nodes
+    }
+
+    fn take(&mut self, leaf: usize, batch: &mut Vec<(usize, usize, u32)>) {
+        if batch.is_empty() {
+            return;
+        }
+        batch.sort_unstable_by_key(|block| block.0);
+        let mut pages = Box::new([0u32; PAGES + 1]);
+        let first = self.start.len() as u32;
+        let mut page = 0;
+        for (at, &(address, len, site)) in batch.iter().enumerate() {
+            let own = (address >> 12) & (PAGES - 1);
+            // The first block that begins in this page or after it.
+            while page <= own {
+                pages[page] = first + at as u32;
+                page += 1;
+            }
+            if let Ok(len) = u32::try_from(len) {
+                self.len.push(len);
+            } else {
+                self.long.insert(self.len.len() as u32, len);
+                self.len.push(u32::MAX);
+            }
+            self.start.push(address);
+            self.site.push(site);
+        }
+        let after = first + batch.len() as u32;
+        pages[page..].fill(after);
+        self.index.pages.push(pages);
+        if let Some(slot) = self.index.leaves.get_mut(leaf) {
+            *slot = self.index.pages.len() as u32;
+        }
+        batch.clear();
+    }
+
+    /// Live blocks.
+    pub fn blocks(&self) -> u32 {
+        self.start.len() as u32
+    }
+
+    /// All nodes.
+    pub fn count(&self) -> u32 {
+        self.bits.len() as u32
+    }
+
+    /// Whether a node is a live block.
+    #[inline]
+    pub fn is_block(&self, node: u32) -> bool {
+        (node as usize) < self.start.len()
+    }
+
+    /// Where a node's memory begins.
+    #[inline]
+    pub fn address(&self, node: u32) -> usize {
+        match self.start.get(node as usize) {
+            Some(&start) => start,
+            None => self.extra(node).address,
+        }
+    }
+
+    /// Bytes of a node's memory.
+    #[inline]
+    pub fn len(&self, node: u32) -> usize {
+        match self.len.get(node as usize) {
+            Some(&u32::MAX) => self.long.get(&node).copied().unwrap_or(u32::MAX as usize),
+            Some(&len) => len as usize,
+            None => self.extra(node).len,
+        }
+    }
+
+    /// Bytes that a node accounts for: those of its block.
+    #[inline]
+    pub fn bytes(&self, node: u32) -> u64 {
+        if self.is_block(node) { self.len(node) as u64 } else { 0 }
+    }
+
+    fn extra(&self, node: u32) -> Extra {
+        let at = node as usize - self.start.len();
+        self.extras.get(at).copied().unwrap_or(Extra { address: 0, len: 0 })
+    }
+
+    /// Adds a node that is no block.
+    pub fn add(&mut self, extra: Extra) -> u32 {
+        let node = self.count();
+        self.extras.push(extra);
+        self.bits.push(0);
+        self.types.push(NO_TYPE);
+        self.shift.push(0);
+        node
+    }
+
+    /// Adds an object that is no live block: a static one, or one that was there before the hooks.
+    pub fn add_object(&mut self, address: usize, type_: TypeId, flags: u8) -> u32 {
+        let node = self.add(Extra { address, len: 0 });
+        self.by_address.insert(address, node);
+        self.become_object(node, 0, type_, flags);
+        node
+    }
+
+    /// Says that a node is an object, `shift` bytes into its block.
+    pub fn become_object(&mut self, node: u32, shift: usize, type_: TypeId, flags: u8) {
+        let at = node as usize;
+        self.bits[at] |= bits::OBJECT | flags;
+        self.types[at] = type_;
+        self.shift[at] = (shift / 16) as u8;
+    }
+
+    /// Whether a node has one of these [`bits`].
+    #[inline]
+    pub fn has(&self, node: u32, bits: u8) -> bool {
+        self.bits[node as usize] & bits != 0
+    }
+
+    /// The address of the object that a node is.
+    #[inline]
+    pub fn object(&self, node: u32) -> usize {
+        self.address(node) + usize::from(self.shift[node as usize]) * 16
+    }
+
+    /// The live block that holds `address`.
+    #[inline]
+    pub fn block_at(&self, address: usize) -> Option<u32> {
+        let leaf = *self.index.leaves.get(address >> live::LEAF_BITS)?;
+        if leaf == 0 {
+            // A block may begin in the leaf before and reach into this one.
+            return self.long_block_at(address);
+        }
+        let pages = &self.index.pages[leaf as usize - 1];
+        let page = (address >> 12) & (PAGES - 1);
+        let (from, to) = (pages[page] as usize, pages[page + 1] as usize);
+        // The last that begins at or before the address: in this page, or the one before its first.
+        let mut after = from;
+        if to > from {
+            after += self.start[from..to].partition_point(|&start| start <= address);
+        }
+        let at = after.checked_sub(1)?;
+        let inside = address.wrapping_sub(self.start[at]);
+        (inside < self.len(at as u32).max(1)).then_some(at as u32)
+    }
+
+    #[cold]
+    fn long_block_at(&self, address: usize) -> Option<u32> {
+        let leaf = address >> live::LEAF_BITS;
+        // Few blocks are longer than a leaf.
+        let before =
+            (leaf.saturating_sub(256)..leaf).rev().find(|&leaf| self.index.leaves[leaf] != 0)?;
+        let pages = &self.index.pages[self.index.leaves[before] as usize - 1];
+        let at = pages[PAGES].checked_sub(1)?;
+        (address - self.start[at as usize] < self.len(at)).then_some(at)
+    }
+
+    /// The node of the object at exactly this address, if it is known as one.
+    #[inline]
+    pub fn object_at(&self, address: usize) -> Option<u32> {
+        match self.block_at(address) {
+            Some(node) => {
+                (self.has(node, bits::OBJECT) && self.object(node) == address).then_some(node)
+            }
+            None if self.by_address.is_empty() => None,
+            None => self.by_address.get(&address).copied(),
+        }
+    }
+
+    /// Whether a block begins in this range.
+    pub fn any_block_in(&self, start: usize, end: usize) -> bool {
+        let at = self.start.partition_point(|&one| one < start);
+        self.start.get(at).is_some_and(|&one| one < end)
+    }
+
+    /// The blocks that begin in a range.
+    pub fn blocks_in(&self, start: usize, end: usize) -> core::ops::Range<u32> {
+        let from = self.start.partition_point(|&one| one < start);
+        let to = self.start.partition_point(|&one| one < end);
+        from as u32..to as u32
+    }
+
+    /// Whether the memory of all blocks can be read; those of which it cannot are cut to nothing.
+    pub fn cut_unreadable(&mut self, map: &Map) -> u64 {
+        let mut lost = 0;
+        let mut region = 0;
+        for node in 0..self.start.len() {
+            let (start, len) = (self.start[node], self.len(node as u32));
+            while map.regions.get(region).is_some_and(|one| one.end <= start) {
+                region += 1;
+            }
+            let inside = map
+                .regions
+                .get(region)
+                .is_some_and(|one| one.start <= start && start + len <= one.end && one.readable);
+            if !inside && !map.readable(start, len) {
+                lost += len as u64;
+                self.len[node] = 0;
+                self.long.remove(&(node as u32));
+            }
+        }
+        lost
+    }
+}

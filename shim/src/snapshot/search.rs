@@ -1,0 +1,232 @@
+//! The search itself: where it begins, and in which order.
+//!
+//! Roots that people know come first, so that paths begin with them: modules
+//! and running frames, then the interpreter's own state, then static data of
+//! other program files and memory that the program mapped, then thread-local
+//! storage and stacks. What is not reached by then nobody holds.
+
+use hashbrown::HashMap;
+
+use crate::python::objects::flags;
+use crate::snapshot::content::Reader;
+use crate::snapshot::graph::{Graph, World};
+use crate::snapshot::inputs::Inputs;
+use crate::snapshot::memory::Backing;
+use crate::snapshot::nodes::{Extra, NONE, bits};
+use crate::snapshot::objects::Shape;
+
+/// Phases, in order.
+pub mod phase {
+    /// From modules and frames.
+    pub const PYTHON: u8 = 1;
+    /// From the interpreter's own state.
+    pub const INTERPRETER: u8 = 2;
+    /// From static data and mappings.
+    pub const NATIVE: u8 = 3;
+    /// From stacks and thread-local storage.
+    pub const STACKS: u8 = 4;
+    /// Not reached from anywhere.
+    pub const NOBODY: u8 = 5;
+}
+
+/// A root.
+#[derive(Clone, Debug)]
+pub enum Root {
+    /// A module, by its name in `sys.modules`.
+    Module(String),
+    /// A running frame, by position in the inputs.
+    Frame(usize),
+    /// Static data of a file of the map.
+    Static(u32),
+    /// The interpreter's own state.
+    Interpreter,
+    /// A thread's stack, by its id in the system.
+    Stack(u32),
+    /// Thread-local storage.
+    ThreadLocal,
+    /// Memory that the program mapped, by the mapping's site.
+    Mapping(u32),
+}
+
+/// What the search found.
+pub struct Found {
+    /// The graph.
+    pub graph: Graph,
+    /// Roots by node.
+    pub roots: HashMap<u32, Root>,
+    /// Positions reached from roots; those after belong to nobody.
+    pub held: usize,
+}
+
+/// Searches everything.
+pub fn search(world: &mut World, reader: &Reader, inputs: &Inputs) -> Found {
+    let mut found = Found { graph: Graph::new(world.nodes), roots: HashMap::new(), held: 0 };
+    modules(&mut found, world, reader);
+    frames(&mut found, world, inputs);
+    found.graph.run(world, phase::PYTHON, true);
+    statics(&mut found, world, inputs, true);
+    found.graph.run(world, phase::INTERPRETER, true);
+    statics(&mut found, world, inputs, false);
+    mappings(&mut found, world, inputs);
+    found.graph.run(world, phase::NATIVE, true);
+    stacks(&mut found, world, inputs);
+    found.graph.run(world, phase::STACKS, true);
+    found.held = found.graph.order.len();
+    // The rest, each for itself: who refers to whom among them is looked at later.
+    for node in 0..world.nodes.blocks() {
+        found.graph.reach(node, NONE, phase::NOBODY);
+    }
+    found.graph.run(world, phase::NOBODY, false);
+    found
+}
+
+/// The modules of every interpreter: the values of `sys.modules`.
+fn modules(found: &mut Found, world: &mut World, reader: &Reader) {
+    let mut seen = Vec::new();
+    for node in 0..world.nodes.count() {
+        if !world.nodes.has(node, bits::OBJECT)
+            || world.types.list[world.nodes.types[node as usize] as usize].shape != Shape::Module
+        {
+            continue;
+        }
+        let module = world.nodes.object(node);
+        let dict = reader.word(module, crate::python::objects::MODULE_DICT);
+        let name = reader.value(dict, "__name__").and_then(|name| reader.text(name));
+        if name.as_deref() == Some("sys")
+            && let Some(all) = reader.value(dict, "modules")
+        {
+            reader.dict(all, |key, module| {
+                seen.push((reader.text(key).unwrap_or_default(), module));
+                true
+            });
+        }
+    }
+    // The program's own first: of two paths of one length the first found is the one that is told.
+    seen.sort_by_key(|(name, _)| name != "__main__");
+    for (name, module) in seen {
+        if let Some(node) = world.object(module)
+            && !found.graph.knows(node)
+        {
+            found.graph.reach(node, NONE, phase::PYTHON);
+            found.roots.insert(node, Root::Module(name));
+        }
+    }
+}
+
+fn frames(found: &mut Found, world: &mut World, inputs: &Inputs) {
+    for (at, frame) in inputs.frames.iter().enumerate() {
+        let node = world.nodes.add(Extra { address: frame.address, len: 0 });
+        found.graph.reach(node, NONE, phase::PYTHON);
+        found.roots.insert(node, Root::Frame(at));
+        found.graph.frames.insert(node, (frame.address, frame.locals, frame.end));
+    }
+}
+
+/// Adds a root that is a piece of memory.
+fn region(found: &mut Found, world: &mut World, root: Root, phase: u8, from: usize, to: usize) {
+    let node = world.nodes.add(Extra { address: from, len: to.saturating_sub(from) });
+    found.graph.reach(node, NONE, phase);
+    found.roots.insert(node, root);
+}
+
+/// Writable memory that belongs to program files: their data, and what follows without a file.
+fn statics(found: &mut Found, world: &mut World, inputs: &Inputs, interpreter: bool) {
+    let own = world.map.find(inputs.runtime).map(|region| region.backing);
+    let mut last: Option<(usize, u32)> = None;
+    for region_at in 0..world.map.regions.len() {
+        let one = world.map.regions[region_at];
+        let file = match one.backing {
+            Backing::File(file) => Some(file),
+            Backing::Anonymous => last.filter(|last| last.0 == one.start).map(|last| last.1),
+            _ => None,
+        };
+        let Some(file) = file else {
+            last = None;
+            continue;
+        };
+        last = Some((one.end, file));
+        if !(one.readable && one.writable)
+            || one.shared
+            || inputs.is_shim(&world.map.files[file as usize])
+        {
+            continue;
+        }
+        // What has blocks in it is a heap that happens to lie next to a file.
+        if one.backing == Backing::Anonymous && world.nodes.any_block_in(one.start, one.end) {
+            last = None;
+            continue;
+        }
+        let is_own = own == Some(Backing::File(file));
+        if is_own == interpreter {
+            let (root, number) = match interpreter {
+                true => (Root::Interpreter, phase::INTERPRETER),
+                false => (Root::Static(file), phase::NATIVE),
+            };
+            for (from, to) in inputs.without_shim(one.start, one.end) {
+                region(found, world, root.clone(), number, from, to);
+            }
+        }
+    }
+}
+
+/// What the program mapped itself, and memory without a file in which no allocator's blocks lie.
+fn mappings(found: &mut Found, world: &mut World, inputs: &Inputs) {
+    for &(start, len, site) in &inputs.mappings {
+        if world.map.readable(start, len) {
+            region(found, world, Root::Mapping(site), phase::NATIVE, start, start + len);
+        }
+    }
+    let mut before: Option<usize> = None;
+    for at in 0..world.map.regions.len() {
+        let one = world.map.regions[at];
+        let follows_file = before == Some(one.start);
+        before = matches!(one.backing, Backing::File(_)).then_some(one.end);
+        let heap = one.backing == Backing::Brk;
+        if !(one.readable && one.writable)
+            || one.shared
+            || follows_file
+            || !matches!(one.backing, Backing::Anonymous | Backing::Brk)
+            || inputs.threads.iter().any(|thread| (one.start..one.end).contains(&thread.stack))
+        {
+            continue;
+        }
+        if inputs.all_blocks_known && (heap || world.nodes.any_block_in(one.start, one.end)) {
+            continue;
+        }
+        for (from, to) in inputs.without_shim(one.start, one.end) {
+            let known = inputs.mappings.iter().any(|one| one.0 <= from && to <= one.0 + one.1);
+            if !known && !inputs.is_arena(from, to) {
+                region(found, world, Root::Mapping(0), phase::NATIVE, from, to);
+            }
+        }
+    }
+}
+
+fn stacks(found: &mut Found, world: &mut World, inputs: &Inputs) {
+    for thread in &inputs.threads {
+        if let Some(one) = world.map.find(thread.stack).copied() {
+            region(found, world, Root::Stack(thread.id), phase::STACKS, thread.stack, one.end);
+        }
+    }
+    // The first thread's local storage lies where the loader put it.
+    let pointer = inputs.main_thread_pointer;
+    if let Some(one) = world.map.find(pointer).copied() {
+        let from = pointer.saturating_sub(inputs.local_storage).max(one.start);
+        let to = (pointer + CONTROL_BLOCK).min(one.end);
+        region(found, world, Root::ThreadLocal, phase::STACKS, from, to);
+    }
+}
+
+/// Bytes of `struct pthread` behind the thread pointer, at least.
+const CONTROL_BLOCK: usize = 2304;
+
+/// Whether an object is a class that takes no part in garbage collection but refers to others.
+pub fn is_blocker(world: &World, node: u32) -> bool {
+    let Some(info) = world.types.list.get(world.nodes.types[node as usize] as usize) else {
+        return false;
+    };
+    world.nodes.has(node, bits::OBJECT)
+        && info.flags & flags::HAVE_GC == 0
+        && !world.nodes.has(node, bits::LEAF)
+        && info.shape != Shape::Text
+}
