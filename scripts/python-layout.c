@@ -83,6 +83,7 @@ static void frames(void) {
 #endif
     // The walk relies on it for every version.
     AT("tstate_interp", PyThreadState, interp);
+    AT("tstate_thread", PyThreadState, thread_id);
 }
 
 static void code(void) {

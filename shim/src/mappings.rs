@@ -9,6 +9,7 @@ use pyshim_dump::record::Origin;
 
 use crate::guard::Guard;
 use crate::native::Anchor;
+use crate::record::Lock;
 use crate::spin::SpinLock;
 use crate::{heap, record, store};
 
@@ -96,7 +97,7 @@ pub fn add(guard: &Guard, start: usize, len: usize, origin: Origin, anchor: Anch
     if heap::exhausted() {
         return store::lose(Lost::Mappings);
     }
-    let site = record::site(guard, origin, anchor);
+    let site = record::site(guard, origin, anchor, Lock::Unknown);
     let mut ranges = RANGES.lock();
     count(&ranges.take(start, start + len));
     ranges.0.insert(start, Range { len, site });

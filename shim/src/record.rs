@@ -57,7 +57,7 @@ pub fn allocated(
         sample::Draw::Taken(weight) => Some(weight),
         sample::Draw::Passed => return,
     };
-    let site = site(guard, origin, anchor);
+    let site = site(guard, origin, anchor, lock);
     match live::insert(address, size, site, epoch::NOW.load(Relaxed)) {
         Ok(None) => {}
         Ok(Some(stale)) => missed_free(&stale),
@@ -153,8 +153,8 @@ pub fn not_freed(address: usize, block: &live::Block) {
 
 /// The site of an allocation at `anchor`.
 #[inline(always)]
-pub fn site(guard: &Guard, origin: Origin, anchor: Anchor) -> u32 {
-    let top = walk::top(guard);
+pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock) -> u32 {
+    let top = walk::top(guard, lock);
     let python = top.map(|top| top.key());
     let (hash, hint) = python.map_or((0, 0), |key| (key.hash, key.top));
     let extent = extent();

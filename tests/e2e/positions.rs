@@ -261,8 +261,7 @@ fn native_blocks_without_the_lock() {
     });
 }
 
-/// They change nothing for the program. Before 3.12 nothing tells which interpreter
-/// a thread runs at any moment, so the line that ran it is an honest answer too.
+/// They change nothing for the program, and their blocks stand at their own lines.
 #[test]
 fn sub_interpreters() {
     on_every_interpreter(|interpreter| {
@@ -288,12 +287,7 @@ fn sub_interpreters() {
             }
             let frames = frames(&dump, site);
             let found = frames.first().map(|frame| frame.function.as_str());
-            let honest = match found {
-                Some(found) if found == function => true,
-                Some("use") | None => function != "main" && interpreter.minor < 12,
-                Some(_) => false,
-            };
-            if !honest {
+            if found != Some(function.as_str()) {
                 wrong.push(format!("{function}: {frames:?}"));
             }
         }

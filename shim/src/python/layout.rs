@@ -103,6 +103,8 @@ pub struct Layout {
     pub root: FrameRoot,
     /// `PyThreadState.frame`, `.cframe` or `.current_frame` (`cpython/pystate.h`).
     pub tstate_frame: u16,
+    /// `PyThreadState.thread_id`: `pthread_self` of the thread that it was made for.
+    pub tstate_thread: u16,
     /// `_PyCFrame.current_frame`, where there is one.
     pub cframe_current: u16,
     /// `f_back` or `previous` (`cpython/frameobject.h`, `internal/pycore_frame.h`).
@@ -154,6 +156,7 @@ const V8: Layout = Layout {
     minor: 8,
     root: FrameRoot::Object,
     tstate_frame: 24,
+    tstate_thread: 176,
     cframe_current: 0,
     frame_previous: 24,
     frame_code: 32,
@@ -186,6 +189,7 @@ const V11: Layout = Layout {
     minor: 11,
     root: FrameRoot::CFrame,
     tstate_frame: 56,
+    tstate_thread: 152,
     cframe_current: 8,
     frame_previous: 48,
     frame_code: 32,
@@ -206,6 +210,7 @@ const V11: Layout = Layout {
 
 const V12: Layout = Layout {
     minor: 12,
+    tstate_thread: 136,
     cframe_current: 0,
     frame_previous: 8,
     frame_code: 0,
@@ -221,6 +226,7 @@ const V13: Layout = Layout {
     minor: 13,
     root: FrameRoot::Direct,
     tstate_frame: 72,
+    tstate_thread: 152,
     code_start: 200,
     runtime_finalizing: 608,
     ..V12
@@ -238,7 +244,7 @@ const V14: Layout = Layout {
     ..V13
 };
 
-const V15: Layout = Layout { minor: 15, runtime_finalizing: 912, ..V14 };
+const V15: Layout = Layout { minor: 15, tstate_thread: 176, runtime_finalizing: 912, ..V14 };
 
 /// All versions that are known.
 pub static LAYOUTS: &[Layout] = &[V8, V9, V10, V11, V12, V13, V14, V15];
