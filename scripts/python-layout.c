@@ -66,6 +66,7 @@ static void frames(void) {
 
 #if PY_VERSION_HEX >= 0x030B0000
     AT("frame_owner", _PyInterpreterFrame, owner);
+    IS("generator_owner", FRAME_OWNED_BY_GENERATOR);
 #endif
 #if PY_VERSION_HEX >= 0x030E0000
     IS("entry_owner", FRAME_OWNED_BY_INTERPRETER);
@@ -97,9 +98,11 @@ static void code(void) {
 #if PY_VERSION_HEX >= 0x030B0000
     AT("code_name", PyCodeObject, co_qualname);
     AT("code_start", PyCodeObject, co_code_adaptive);
+    AT("code_first_traceable", PyCodeObject, _co_firsttraceable);
 #else
     AT("code_name", PyCodeObject, co_name);
     IS("code_start", 0);
+    IS("code_first_traceable", 0);
 #endif
 }
 

@@ -38,6 +38,9 @@ pub enum LineTable {
     Locations = 2,
 }
 
+/// `FRAME_OWNED_BY_GENERATOR`, the same in every version that has owners.
+pub const OWNED_BY_GENERATOR: u8 = 1;
+
 /// How to tell where a C evaluation loop begins among the Python frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -131,6 +134,9 @@ pub struct Layout {
     pub code_linetable: u16,
     /// `co_code_adaptive`, where the instructions are; from 3.11.
     pub code_start: u16,
+    /// `_co_firsttraceable`, an `int` of two-byte code units; from 3.11. What runs before it is no
+    /// line of the function's yet.
+    pub code_first_traceable: u16,
     /// How `code_linetable` is encoded.
     pub line_table: LineTable,
     /// `_PyRuntimeState._finalizing` (`internal/pycore_runtime.h`): the ending thread's state.
@@ -170,6 +176,7 @@ const V8: Layout = Layout {
     code_firstlineno: 40,
     code_linetable: 120,
     code_start: 0,
+    code_first_traceable: 0,
     line_table: LineTable::Lnotab,
     runtime_finalizing: 16,
     unicode: UNICODE_OLD,
@@ -203,6 +210,7 @@ const V11: Layout = Layout {
     code_firstlineno: 72,
     code_linetable: 136,
     code_start: 184,
+    code_first_traceable: 168,
     line_table: LineTable::Locations,
     runtime_finalizing: 24,
     unicode: UNICODE_OLD,
@@ -218,6 +226,7 @@ const V12: Layout = Layout {
     entry: Entry::Owners(&[3]),
     code_firstlineno: 68,
     code_start: 192,
+    code_first_traceable: 176,
     unicode: UNICODE_NEW,
     ..V11
 };
@@ -228,6 +237,7 @@ const V13: Layout = Layout {
     tstate_frame: 72,
     tstate_thread: 152,
     code_start: 200,
+    code_first_traceable: 184,
     runtime_finalizing: 608,
     ..V12
 };
@@ -240,6 +250,7 @@ const V14: Layout = Layout {
     // `FRAME_OWNED_BY_INTERPRETER`; `FRAME_OWNED_BY_CSTACK` is 4 now.
     entry: Entry::Owners(&[3]),
     code_start: 208,
+    code_first_traceable: 192,
     runtime_finalizing: 784,
     ..V13
 };

@@ -7,7 +7,7 @@
 
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering::Relaxed, Ordering::Release};
 
-use super::layout::{Entry, FrameRoot, Instr, Layout};
+use super::layout::{Entry, FrameRoot, Instr, Layout, OWNED_BY_GENERATOR};
 use pyshim_dump::record::NOT_BEGUN;
 
 use crate::guard::{Guard, thread_pointer};
@@ -296,6 +296,9 @@ pub struct PythonFrame {
     pub entry: bool,
     /// Where on the C stack that loop keeps its own frame; 0: not known.
     pub boundary: usize,
+    /// Whether the interpreter itself would not show it: its function is being called, but has not
+    /// come to its first line.
+    pub incomplete: bool,
 }
 
 enum View {
@@ -337,7 +340,23 @@ unsafe fn read_frame(layout: &Layout, frame: usize) -> View {
             Entry::Flag { offset } => load::<u8>(frame + offset as usize) != 0,
             Entry::Owners(_) => false,
         };
-        View::Python(PythonFrame { code, instruction, entry, boundary: 0 })
+        let incomplete = is_incomplete(layout, frame, code, instruction);
+        View::Python(PythonFrame { code, instruction, entry, boundary: 0, incomplete })
+    }
+}
+
+/// `_PyFrame_IsIncomplete` of `internal/pycore_frame.h`: cells are made, and a generator is, before
+/// a function's first line. They are its caller's, as in a traceback.
+///
+/// # Safety
+/// As for [`read_frame`]; `code` must be what the frame runs.
+unsafe fn is_incomplete(layout: &Layout, frame: usize, code: usize, instruction: u32) -> bool {
+    let Some(owner) = layout.frame_owner else { return false };
+    // SAFETY: the caller's promise.
+    unsafe {
+        let first: i32 = load(code + layout.code_first_traceable as usize);
+        load::<u8>(frame + owner as usize) != OWNED_BY_GENERATOR
+            && (instruction == NOT_BEGUN || i64::from(instruction) < 2 * i64::from(first))
     }
 }
 
