@@ -133,14 +133,13 @@ pub fn put_back(_: &Guard, taken: Taken) {
     }
 }
 
-/// A shared memory segment was detached.
-pub fn detach(_: &Guard, start: usize) {
+/// Takes out what begins at `start`, a shared memory segment that is about to be detached.
+pub fn detach(_: &Guard, start: usize) -> Taken {
     let mut ranges = RANGES.lock();
-    if let Some(range) = ranges.0.remove(&start) {
-        let tally = &store::counters(range.site).free;
-        tally.freed_blocks.fetch_add(1, Relaxed);
-        tally.freed_bytes.fetch_add(range.len as u64, Relaxed);
-    }
+    let Some(whole) = ranges.0.remove(&start) else { return Taken(Vec::new()) };
+    let cuts = vec![Cut { start, whole, bytes: whole.len, left: 0 }];
+    count(&cuts);
+    Taken(cuts)
 }
 
 /// For the time of a fork.
