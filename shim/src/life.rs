@@ -76,11 +76,12 @@ extern "C" fn start(_: c_int, _: *const *const c_char, _: *const *const c_char) 
     if !heap::prepare() {
         return;
     }
-    let settings = Settings::read(|name, value, wanted| {
+    let mut settings = Settings::read(|name, value, wanted| {
         if !parent_is_shimmed() {
             log::complain(name, value, wanted);
         }
     });
+    settings.begin_in(&sys::read_link(b"/proc/self/cwd\0"));
     log::set(settings.log.as_deref());
     if settings.follow == Follow::None {
         leave_children_alone();
@@ -195,13 +196,7 @@ fn create_dump(forked: bool) -> bool {
         let settings = SETTINGS.lock();
         (settings.out.clone(), settings.sample)
     };
-    let mut path = settings::expand(&template, sys::pid(), program);
-    if path.first() != Some(&b'/') {
-        let mut absolute = sys::read_link(b"/proc/self/cwd\0");
-        absolute.push(b'/');
-        absolute.append(&mut path);
-        path = absolute;
-    }
+    let path = settings::expand(&template, sys::pid(), program);
     let identity = Identity {
         pid: sys::pid(),
         parent_pid: sys::parent_pid(),

@@ -353,6 +353,26 @@ fn a_relative_path_is_one_from_the_start() {
 }
 
 #[test]
+fn a_childs_relative_path_is_one_from_the_start_too() {
+    on_every_interpreter(|python| {
+        let ran = compare(|| {
+            let run = Run::python(python, "life/chdir_fork.py");
+            std::fs::create_dir(run.dir().join("folder")).expect("a folder");
+            run.env("PYSHIM_OUT", "folder/%p.dump")
+        });
+        assert!(ran.dumps.is_empty(), "{:?}", ran.dumps);
+        let folder = std::fs::read_dir(ran.dir().join("folder")).expect("the folder");
+        let read = |entry: std::io::Result<std::fs::DirEntry>| entry.expect("an entry").path();
+        let dumps: Vec<Dump> = folder.map(|entry| pyshim_tests::read(&read(entry))).collect();
+        assert_eq!(dumps.len(), 2);
+        for dump in &dumps {
+            let name = if dump.forked { "of_child" } else { "of_parent" };
+            assert_made(dump, "life/chdir_fork.py", name, 1000, B1000);
+        }
+    });
+}
+
+#[test]
 fn a_dump_never_overwrites() {
     on_every_interpreter(|python| {
         let run = Run::python(python, "life/hello.py").env("PYSHIM_OUT", "one.dump");
