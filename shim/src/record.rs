@@ -38,7 +38,7 @@ fn extent() -> Extent {
     }
 }
 
-/// Allocations of a thread under the interpreter lock between two looks at the clock.
+/// Allocations of a thread between two looks at the clock.
 const TICK: u32 = 8192;
 
 /// A block was allocated. To be called after the real allocator returned it:
@@ -68,12 +68,15 @@ pub fn allocated(
     add(&tally.allocated_blocks, blocks, lock);
     add(&tally.allocated_bytes, bytes, lock);
     peak::grow(guard.thread, bytes as usize);
-    if lock == Lock::Held {
+    if lock == Lock::Held || life::untended() {
         let left = guard.thread.until_tick.get().wrapping_sub(1);
         guard.thread.until_tick.set(left);
         if left >= TICK {
             guard.thread.until_tick.set(TICK - 1);
-            life::tick(guard);
+            match lock {
+                Lock::Held => life::tick(guard),
+                Lock::Unknown => life::native_tick(guard, anchor),
+            }
         }
     }
 }

@@ -196,7 +196,7 @@ pub struct Place {
 #[cold]
 #[inline(never)]
 pub fn define(guard: &Guard, place: &Place, key: u64) -> u32 {
-    life::on_new_site(guard, place.top.map(|top| top.interpreter));
+    life::on_new_site(guard, place.anchor, place.top.map(|top| top.interpreter));
     if heap::exhausted() {
         store::lose(Lost::Sites);
         return NOWHERE;
