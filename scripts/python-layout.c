@@ -112,6 +112,14 @@ static void runtime(void) {
 #else
     AT("runtime_finalizing", _PyRuntimeState, finalizing);
 #endif
+    // From 3.14 on sub-interpreters end before the runtime says that it does.
+#if PY_VERSION_HEX >= 0x030E0000
+    AT("interp_begun", PyInterpreterState, finalizing);
+    AT("interp_finalizing", PyInterpreterState, _finalizing);
+#else
+    IS("interp_begun", 0);
+    IS("interp_finalizing", 0);
+#endif
 }
 
 static void strings(void) {

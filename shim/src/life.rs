@@ -388,6 +388,20 @@ pub fn check_final(guard: &Guard) {
     if walk::finalizing() != 0 && !FINAL_TAKEN.load(Relaxed) {
         take_final(guard);
     }
+    check_sub_interpreter(guard);
+}
+
+/// The same where the teardown begins with the sub-interpreters that live. Another thread that ends
+/// one of its own meanwhile is still a part of the program.
+#[inline(always)]
+fn check_sub_interpreter(guard: &Guard) {
+    if sites::SEVERAL_LOCKS.load(Relaxed)
+        && !FINAL_TAKEN.load(Relaxed)
+        && walk::ends_sub_interpreter(MAIN_INTERPRETER.load(Relaxed))
+        && sys::thread_id() == PID.load(Relaxed)
+    {
+        take_final(guard);
+    }
 }
 
 /// The last moment that matters: the interpreter frees nearly everything after it.

@@ -273,7 +273,6 @@ fn sub_interpreters() {
         for one in &told {
             let (size, function): (u64, String) =
                 serde_json::from_value(one.clone()).expect("a size and a function");
-            // From 3.14 on they end before what counts as the last moment, so all that ever was counts here.
             let block = Amount { blocks: 1, bytes: size };
             let sites: Vec<&Site> =
                 dump.sites.iter().filter(|site| site.totals.allocated == block).collect();
@@ -282,7 +281,7 @@ fn sub_interpreters() {
                 continue;
             };
             let survived = survivors(&dump, site);
-            if survived != block && (function == "main" || interpreter.minor < 14) {
+            if survived != block {
                 wrong.push(format!("{function}: {survived:?}"));
             }
             let frames = frames(&dump, site);

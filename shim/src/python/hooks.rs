@@ -397,7 +397,7 @@ fn before_free(lock: Lock) {
         }
     }
     if lock == Lock::Held
-        && crate::python::walk::finalizing() != 0
+        && (crate::python::walk::finalizing() != 0 || sites::SEVERAL_LOCKS.load(Relaxed))
         && let Some(guard) = Guard::enter()
     {
         life::check_final(&guard);

@@ -141,6 +141,12 @@ pub struct Layout {
     pub line_table: LineTable,
     /// `_PyRuntimeState._finalizing` (`internal/pycore_runtime.h`): the ending thread's state.
     pub runtime_finalizing: u16,
+    /// `PyInterpreterState.finalizing` (`internal/pycore_interp_structs.h`), an `int`: in the main
+    /// interpreter, not zero once its end was asked for. From 3.14, where sub-interpreters end
+    /// before `runtime_finalizing` says so; else 0.
+    pub interp_begun: u16,
+    /// `PyInterpreterState._finalizing`: the state of the thread that ends it. From 3.14; else 0.
+    pub interp_finalizing: u16,
     /// Strings.
     pub unicode: UnicodeLayout,
 }
@@ -179,6 +185,8 @@ const V8: Layout = Layout {
     code_first_traceable: 0,
     line_table: LineTable::Lnotab,
     runtime_finalizing: 16,
+    interp_begun: 0,
+    interp_finalizing: 0,
     unicode: UNICODE_OLD,
 };
 
@@ -213,6 +221,8 @@ const V11: Layout = Layout {
     code_first_traceable: 168,
     line_table: LineTable::Locations,
     runtime_finalizing: 24,
+    interp_begun: 0,
+    interp_finalizing: 0,
     unicode: UNICODE_OLD,
 };
 
@@ -252,10 +262,19 @@ const V14: Layout = Layout {
     code_start: 208,
     code_first_traceable: 192,
     runtime_finalizing: 784,
+    interp_begun: 7320,
+    interp_finalizing: 7392,
     ..V13
 };
 
-const V15: Layout = Layout { minor: 15, tstate_thread: 176, runtime_finalizing: 912, ..V14 };
+const V15: Layout = Layout {
+    minor: 15,
+    tstate_thread: 176,
+    runtime_finalizing: 912,
+    interp_begun: 7312,
+    interp_finalizing: 7384,
+    ..V14
+};
 
 /// All versions that are known.
 pub static LAYOUTS: &[Layout] = &[V8, V9, V10, V11, V12, V13, V14, V15];

@@ -175,6 +175,27 @@ pub fn finalizing() -> usize {
     unsafe { AtomicUsize::from_ptr(at as *mut usize).load(Relaxed) }
 }
 
+/// Whether the calling thread, which holds the lock of a sub-interpreter, tears that down because
+/// the main interpreter `main` is about to end (from 3.14 on, before [`finalizing`] tells).
+#[cold]
+pub fn ends_sub_interpreter(main: usize) -> bool {
+    let Some(layout) = layout().filter(|layout| layout.interp_finalizing != 0) else {
+        return false;
+    };
+    let tstate = thread_state();
+    if tstate == 0 || main == 0 {
+        return false;
+    }
+    // SAFETY: the calling thread's state and its interpreter, which it holds the lock of, and the
+    // main interpreter, a static object; the offsets lie inside them.
+    unsafe {
+        let interpreter: usize = load(tstate + INTERPRETER);
+        interpreter != main
+            && load::<usize>(interpreter + layout.interp_finalizing as usize) == tstate
+            && load::<i32>(main + layout.interp_begun as usize) != 0
+    }
+}
+
 /// What the hot walk yields.
 #[derive(Clone, Copy)]
 pub struct Key {
