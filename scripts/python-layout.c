@@ -66,6 +66,7 @@ static void frames(void) {
 
 #if PY_VERSION_HEX >= 0x030B0000
     AT("frame_owner", _PyInterpreterFrame, owner);
+    IS("generator_owner", FRAME_OWNED_BY_GENERATOR);
 #endif
 #if PY_VERSION_HEX >= 0x030E0000
     IS("entry_owner", FRAME_OWNED_BY_INTERPRETER);
@@ -83,6 +84,7 @@ static void frames(void) {
 #endif
     // The walk relies on it for every version.
     AT("tstate_interp", PyThreadState, interp);
+    AT("tstate_thread", PyThreadState, thread_id);
 }
 
 static void code(void) {
@@ -96,9 +98,11 @@ static void code(void) {
 #if PY_VERSION_HEX >= 0x030B0000
     AT("code_name", PyCodeObject, co_qualname);
     AT("code_start", PyCodeObject, co_code_adaptive);
+    AT("code_first_traceable", PyCodeObject, _co_firsttraceable);
 #else
     AT("code_name", PyCodeObject, co_name);
     IS("code_start", 0);
+    IS("code_first_traceable", 0);
 #endif
 }
 
@@ -107,6 +111,14 @@ static void runtime(void) {
     AT("runtime_finalizing", _PyRuntimeState, _finalizing);
 #else
     AT("runtime_finalizing", _PyRuntimeState, finalizing);
+#endif
+    // From 3.14 on sub-interpreters end before the runtime says that it does.
+#if PY_VERSION_HEX >= 0x030E0000
+    AT("interp_begun", PyInterpreterState, finalizing);
+    AT("interp_finalizing", PyInterpreterState, _finalizing);
+#else
+    IS("interp_begun", 0);
+    IS("interp_finalizing", 0);
 #endif
 }
 

@@ -47,7 +47,7 @@ pub struct Dump {
     pub codes: Vec<Option<Code>>,
     /// Texts by id.
     pub texts: Vec<Option<String>>,
-    /// Modules by id.
+    /// Modules in the order of their ids.
     pub modules: Vec<Module>,
     /// Sites by id.
     pub sites: Vec<Site>,
@@ -165,7 +165,8 @@ pub struct Stack {
     pub truncated: bool,
     /// Innermost first.
     pub frames: Vec<Frame>,
-    /// Modules known when it was defined; a native address belongs to the latest of these that holds it.
+    /// Modules with a lower id were known when it was defined; a native address belongs to the latest
+    /// of these that holds it.
     pub modules_known: u32,
 }
 
@@ -250,9 +251,13 @@ impl Dump {
     /// (a definition can reach the log before the module that was just loaded).
     pub fn module_of(&self, stack: &Stack, pc: u64) -> Option<&Module> {
         let holds = |module: &&Module| module.loaded.start <= pc && pc < module.loaded.end;
-        let (known, later) =
-            self.modules.split_at((stack.modules_known as usize).min(self.modules.len()));
+        let known = |module: &Module| module.loaded.id < stack.modules_known;
+        let (known, later) = self.modules.split_at(self.modules.partition_point(known));
         known.iter().rev().find(holds).or_else(|| later.iter().find(holds))
+    }
+
+    fn modules_known(&self) -> u32 {
+        self.modules.last().map_or(0, |module| module.loaded.id.saturating_add(1))
     }
 
     fn read_arrays(&mut self, file: &File, extents: &[Piece]) -> Result<(), Error> {
@@ -317,23 +322,28 @@ impl Dump {
         }
     }
 
-    /// Ids are given in order, so one that is far ahead is damage, not a gap.
+    /// Ids are given in order. A definition whose room could not be had is missing, and the log goes
+    /// on with the next one that found room: a gap is no damage.
     fn take(&mut self, record: Record) -> Option<()> {
         match record {
             Record::Process(process) => self.process = process,
-            Record::Text { id, text } => place(&mut self.texts, id, text)?,
-            Record::Code(code) => place(&mut self.codes, code.id, code)?,
+            Record::Text { id, text } => place(&mut self.texts, id, text),
+            Record::Code(code) => place(&mut self.codes, code.id, code),
             Record::Module(module) => {
-                if module.id as usize != self.modules.len() {
+                // They come in order; where one is missing, the file could not grow when it came.
+                if module.id < self.modules_known() {
                     return None;
                 }
                 self.modules.push(Module { loaded: module, unloaded_ns: None });
             }
             Record::Unload { id, at_ns } => {
-                self.modules.get_mut(id as usize)?.unloaded_ns = Some(at_ns);
+                let module = self.modules.iter_mut().find(|module| module.loaded.id == id);
+                if let Some(module) = module {
+                    module.unloaded_ns = Some(at_ns);
+                }
             }
             Record::Site { id, origin, truncated, frames } => {
-                let modules_known = self.modules.len() as u32;
+                let modules_known = self.modules_known();
                 // A site may be defined in the log before the header counts it; it has no counters yet.
                 if let Some(site) = self.sites.get_mut(id as usize) {
                     site.stack = Some(Stack { origin, truncated, frames, modules_known });
@@ -350,19 +360,18 @@ impl Dump {
     }
 }
 
-/// Ids this far beyond the last one are damage.
+/// What comes this far beyond the last one is passed over: a few bytes of the file shall not ask for
+/// gigabytes.
 const LARGEST_GAP: usize = 1 << 16;
 
-fn place<T>(list: &mut Vec<Option<T>>, id: u32, value: T) -> Option<()> {
+fn place<T>(list: &mut Vec<Option<T>>, id: u32, value: T) {
     let id = id as usize;
-    if id > list.len() + LARGEST_GAP {
-        return None;
-    }
-    if id >= list.len() {
+    if id >= list.len() && id <= list.len() + LARGEST_GAP {
         list.resize_with(id + 1, || None);
     }
-    *list.get_mut(id)? = Some(value);
-    Some(())
+    if let Some(place) = list.get_mut(id) {
+        *place = Some(value);
+    }
 }
 
 impl core::ops::Add for Amount {

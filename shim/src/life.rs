@@ -40,6 +40,10 @@ static FINAL_TAKEN: AtomicBool = AtomicBool::new(false);
 static THREAD_KEY: AtomicU32 = AtomicU32::new(u32::MAX);
 static MAIN_INTERPRETER: AtomicUsize = AtomicUsize::new(0);
 
+/// Nothing of Python's asks for the collector: there is no interpreter, or its allocators are not
+/// recorded.
+static UNTENDED: AtomicBool = AtomicBool::new(false);
+
 static SETTINGS: SpinLock<Settings> = SpinLock::new(Settings::new());
 
 /// When heap snapshots are taken.
@@ -82,11 +86,12 @@ extern "C" fn start(_: c_int, _: *const *const c_char, _: *const *const c_char) 
     if !heap::prepare() {
         return;
     }
-    let settings = Settings::read(|name, value, wanted| {
+    let mut settings = Settings::read(|name, value, wanted| {
         if !parent_is_shimmed() {
             log::complain(name, value, wanted);
         }
     });
+    settings.begin_in(&sys::read_link(b"/proc/self/cwd\0"));
     log::set(settings.log.as_deref());
     if settings.follow == Follow::None {
         leave_children_alone();
@@ -183,6 +188,7 @@ fn begin(guard: &Guard, interpreter: Option<*mut c_void>) {
     collector::round(false);
     PHASE.store(RECORDING, SeqCst);
     if interpreter.is_none() || !hook_python {
+        UNTENDED.store(true, SeqCst);
         // No allocation of Python's will start it, and nothing here is a lock of the C library.
         collector::not_before(0);
         collector::ensure(guard, since_start_ns());
@@ -201,13 +207,7 @@ fn create_dump(forked: bool) -> bool {
         let settings = SETTINGS.lock();
         (settings.out.clone(), settings.sample)
     };
-    let mut path = settings::expand(&template, sys::pid(), program);
-    if path.first() != Some(&b'/') {
-        let mut absolute = sys::read_link(b"/proc/self/cwd\0");
-        absolute.push(b'/');
-        absolute.append(&mut path);
-        path = absolute;
-    }
+    let path = settings::expand(&template, sys::pid(), program);
     let identity = Identity {
         pid: sys::pid(),
         parent_pid: sys::parent_pid(),
@@ -284,8 +284,9 @@ fn notes() -> Vec<String> {
 
 /// Called where a stack is seen for the first time: rare enough for all that
 /// must be looked at now and then.
-pub fn on_new_site(guard: &Guard, interpreter: Option<usize>) {
+pub fn on_new_site(guard: &Guard, anchor: Anchor, interpreter: Option<usize>) {
     be_born_in_time();
+    tend_collector(guard, anchor);
     if let Some(interpreter) = interpreter {
         let main = MAIN_INTERPRETER.load(Relaxed);
         if main == 0 {
@@ -305,6 +306,39 @@ pub fn tick(guard: &Guard) {
     epoch::advance(since_epoch_ms());
     if walk::finalizing() == 0 {
         collector::ensure(guard, since_start_ns());
+    }
+}
+
+/// Whether allocations of native code must do what Python's do elsewhere.
+#[inline(always)]
+pub fn untended() -> bool {
+    UNTENDED.load(Relaxed)
+}
+
+/// Called every few thousand allocations of native code, where [`untended`].
+#[cold]
+#[inline(never)]
+pub fn native_tick(guard: &Guard, anchor: Anchor) {
+    be_born_in_time();
+    epoch::advance(since_epoch_ms());
+    tend_collector(guard, anchor);
+}
+
+/// Allocations that pass before another look; the next one is then not the second of a pair again.
+const SOON: u32 = 16;
+
+/// Starts the collector from an allocation of native code, where nothing else does. The program's
+/// own code may create threads wherever it runs; the C library and the loader, which call the
+/// allocator too, hold locks there that creating one may want.
+fn tend_collector(guard: &Guard, anchor: Anchor) {
+    if !untended() || !collector::is_missing() || walk::finalizing() != 0 {
+        return;
+    }
+    if native::is_own_code(anchor.caller()) {
+        collector::ensure(guard, since_start_ns());
+    } else {
+        // Soon again: every thousandth allocation may be the C library's.
+        guard.thread.until_tick.set(SOON);
     }
 }
 
@@ -358,6 +392,20 @@ fn look_for_interpreter(anchor: Anchor) {
 #[inline(always)]
 pub fn check_final(guard: &Guard) {
     if walk::finalizing() != 0 && !FINAL_TAKEN.load(Relaxed) {
+        take_final(guard);
+    }
+    check_sub_interpreter(guard);
+}
+
+/// The same where the teardown begins with the sub-interpreters that live. Another thread that ends
+/// one of its own meanwhile is still a part of the program.
+#[inline(always)]
+fn check_sub_interpreter(guard: &Guard) {
+    if sites::SEVERAL_LOCKS.load(Relaxed)
+        && !FINAL_TAKEN.load(Relaxed)
+        && walk::ends_sub_interpreter(MAIN_INTERPRETER.load(Relaxed))
+        && sys::thread_id() == PID.load(Relaxed)
+    {
         take_final(guard);
     }
 }
@@ -469,6 +517,14 @@ extern "C" fn before_fork_handler() {
 
 extern "C" fn after_fork_in_parent_handler() {
     after_fork_in_parent();
+    // Nobody counts this process's threads; a handler may create one.
+    if recording()
+        && !python::found()
+        && let Some(guard) = Guard::enter()
+    {
+        collector::not_before(0);
+        collector::ensure(&guard, since_start_ns());
+    }
 }
 
 extern "C" fn after_fork_in_child_handler() {

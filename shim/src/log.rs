@@ -17,7 +17,7 @@ enum Target {
 pub fn set(value: Option<&[u8]>) {
     let target = match value {
         None => Target::Terminal,
-        Some(b"1" | b"stderr") => Target::Stderr,
+        Some(word) if is_word(word) => Target::Stderr,
         Some(path) => {
             let mut path = path.to_vec();
             path.push(0);
@@ -25,6 +25,11 @@ pub fn set(value: Option<&[u8]>) {
         }
     };
     *TARGET.lock() = target;
+}
+
+/// Whether a value of `PYSHIM_LOG` is no path.
+pub fn is_word(value: &[u8]) -> bool {
+    matches!(value, b"1" | b"stderr")
 }
 
 /// Says something that the user of the shim should know.

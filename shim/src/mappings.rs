@@ -9,6 +9,7 @@ use pyshim_dump::record::Origin;
 
 use crate::guard::Guard;
 use crate::native::Anchor;
+use crate::record::Lock;
 use crate::spin::SpinLock;
 use crate::{heap, record, store};
 
@@ -96,7 +97,7 @@ pub fn add(guard: &Guard, start: usize, len: usize, origin: Origin, anchor: Anch
     if heap::exhausted() {
         return store::lose(Lost::Mappings);
     }
-    let site = record::site(guard, origin, anchor);
+    let site = record::site(guard, origin, anchor, Lock::Unknown);
     let mut ranges = RANGES.lock();
     count(&ranges.take(start, start + len));
     ranges.0.insert(start, Range { len, site });
@@ -132,14 +133,13 @@ pub fn put_back(_: &Guard, taken: Taken) {
     }
 }
 
-/// A shared memory segment was detached.
-pub fn detach(_: &Guard, start: usize) {
+/// Takes out what begins at `start`, a shared memory segment that is about to be detached.
+pub fn detach(_: &Guard, start: usize) -> Taken {
     let mut ranges = RANGES.lock();
-    if let Some(range) = ranges.0.remove(&start) {
-        let tally = &store::counters(range.site).free;
-        tally.freed_blocks.fetch_add(1, Relaxed);
-        tally.freed_bytes.fetch_add(range.len as u64, Relaxed);
-    }
+    let Some(whole) = ranges.0.remove(&start) else { return Taken(Vec::new()) };
+    let cuts = vec![Cut { start, whole, bytes: whole.len, left: 0 }];
+    count(&cuts);
+    Taken(cuts)
 }
 
 /// All of them: start, length, site.

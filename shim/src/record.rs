@@ -38,7 +38,7 @@ fn extent() -> Extent {
     }
 }
 
-/// Allocations of a thread under the interpreter lock between two looks at the clock.
+/// Allocations of a thread between two looks at the clock.
 const TICK: u32 = 8192;
 
 /// A block was allocated. To be called after the real allocator returned it:
@@ -57,7 +57,7 @@ pub fn allocated(
         sample::Draw::Taken(weight) => Some(weight),
         sample::Draw::Passed => return,
     };
-    let site = site(guard, origin, anchor);
+    let site = site(guard, origin, anchor, lock);
     match live::insert(address, size, site, epoch::NOW.load(Relaxed)) {
         Ok(None) => {}
         Ok(Some(stale)) => missed_free(&stale),
@@ -68,12 +68,15 @@ pub fn allocated(
     add(&tally.allocated_blocks, blocks, lock);
     add(&tally.allocated_bytes, bytes, lock);
     peak::grow(guard.thread, bytes as usize);
-    if lock == Lock::Held {
+    if lock == Lock::Held || life::untended() {
         let left = guard.thread.until_tick.get().wrapping_sub(1);
         guard.thread.until_tick.set(left);
         if left >= TICK {
             guard.thread.until_tick.set(TICK - 1);
-            life::tick(guard);
+            match lock {
+                Lock::Held => life::tick(guard),
+                Lock::Unknown => life::native_tick(guard, anchor),
+            }
         }
     }
 }
@@ -153,8 +156,8 @@ pub fn not_freed(address: usize, block: &live::Block) {
 
 /// The site of an allocation at `anchor`.
 #[inline(always)]
-pub fn site(guard: &Guard, origin: Origin, anchor: Anchor) -> u32 {
-    let top = walk::top(guard);
+pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock) -> u32 {
+    let top = walk::top(guard, lock);
     let python = top.map(|top| top.key());
     let (hash, hint) = python.map_or((0, 0), |key| (key.hash, key.top));
     let extent = extent();

@@ -2,6 +2,7 @@
 
 use core::ffi::CStr;
 
+use crate::log;
 use crate::native::Extent;
 
 /// Which programs leave a dump.
@@ -114,6 +115,30 @@ impl Settings {
         settings
     }
 
+    /// Makes paths absolute that begin in `folder`: the program may go elsewhere before they are used.
+    pub fn begin_in(&mut self, folder: &[u8]) {
+        if self.out.first() != Some(&b'/') {
+            // A template keeps its meaning whatever the folder is called.
+            let mut out = Vec::with_capacity(folder.len() + self.out.len() + 8);
+            for &byte in folder {
+                out.extend_from_slice(if byte == b'%' {
+                    b"%%"
+                } else {
+                    core::slice::from_ref(&byte)
+                });
+            }
+            out.push(b'/');
+            out.append(&mut self.out);
+            self.out = out;
+        }
+        if let Some(log) =
+            self.log.as_mut().filter(|log| !log::is_word(log) && !log.starts_with(b"/"))
+        {
+            let path = [folder, b"/", log].concat();
+            *log = path;
+        }
+    }
+
     /// The settings as they go into the dump.
     pub fn describe(&self) -> Vec<String> {
         let native = match self.native {
@@ -219,7 +244,7 @@ pub fn expand(template: &[u8], pid: u32, program: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Snapshots, expand, parse_sample, parse_snapshots};
+    use super::{Settings, Snapshots, expand, parse_sample, parse_snapshots};
 
     #[test]
     fn snapshots_are_moments() {
@@ -243,6 +268,19 @@ mod tests {
         for wrong in ["", "0", "-1", "many", "1 KiB", "KiB", "9999999999G"] {
             assert_eq!(parse_sample(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn paths_begin_where_the_process_did() {
+        let made = |out: &[u8], log: &[u8]| {
+            let mut settings = Settings::new();
+            (settings.out, settings.log) = (out.to_vec(), Some(log.to_vec()));
+            settings.begin_in(b"/a%p/b");
+            (expand(&settings.out, 42, b"python"), settings.log.unwrap())
+        };
+        assert_eq!(made(b"c/%p", b"d"), (b"/a%p/b/c/42".to_vec(), b"/a%p/b/d".to_vec()));
+        assert_eq!(made(b"/c", b"/d"), (b"/c".to_vec(), b"/d".to_vec()));
+        assert_eq!(made(b"/c", b"stderr").1, b"stderr");
     }
 
     #[test]

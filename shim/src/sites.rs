@@ -201,7 +201,7 @@ pub struct Place {
 #[cold]
 #[inline(never)]
 pub fn define(guard: &Guard, place: &Place, key: u64) -> u32 {
-    life::on_new_site(guard, place.top.map(|top| top.interpreter));
+    life::on_new_site(guard, place.anchor, place.top.map(|top| top.interpreter));
     if heap::exhausted() {
         store::lose(Lost::Sites);
         return NOWHERE;
@@ -298,35 +298,38 @@ impl Sites {
         let depth = self.python.len();
         for index in 0..depth {
             let Some(&frame) = self.python.get(index) else { break };
+            // The key passes through code that is not shown, too.
             let code = self.code_id_at(depth - 1 - index, frame.code, key);
-            python.push((
-                Frame::Python { code, instruction: frame.instruction, entry: frame.entry },
-                frame.boundary,
-            ));
+            let shown = Frame::Python { code, instruction: frame.instruction, entry: frame.entry };
+            python.push((frame, shown));
         }
+        let show = |run: &[(PythonFrame, Frame)], frames: &mut Vec<Frame>| {
+            let complete = run.iter().filter(|(frame, _)| !frame.incomplete);
+            frames.extend(complete.map(|&(_, shown)| shown));
+        };
         let native = if extent == Extent::Off { &[] } else { self.native.frames() };
         let mut frames = Vec::with_capacity(native.len() + python.len());
         if extent != Extent::Full {
             // Every native frame lies above the innermost Python frame.
             frames.extend(native.iter().map(|frame| Frame::Native { pc: frame.pc }));
-            frames.extend(python.into_iter().map(|(frame, _)| frame));
+            show(&python, &mut frames);
             return frames;
         }
         let start = self.native_start();
         // Where the next loop that Python frames ran in keeps its own frame.
-        let boundary_of =
-            |rest: &[(Frame, usize)]| rest.iter().map(|one| one.1).find(|&at| at != 0);
+        let boundary_of = |rest: &[(PythonFrame, Frame)]| {
+            rest.iter().map(|(frame, _)| frame.boundary).find(|&at| at != 0)
+        };
         let mut rest = python.as_slice();
         let mut boundary = boundary_of(rest);
         for frame in native {
             // Where the loop is split into several functions, its frame on the stack still tells.
             let passed = boundary.is_some_and(|at| at > start && at < frame.slot);
             if frame.evaluation || passed {
-                let ends =
-                    |one: &(Frame, usize)| matches!(one.0, Frame::Python { entry: true, .. });
+                let ends = |(frame, _): &(PythonFrame, Frame)| frame.entry;
                 let count = rest.iter().position(ends).map_or(rest.len(), |at| at + 1);
                 let (ran, further) = rest.split_at(count);
-                frames.extend(ran.iter().map(|one| one.0));
+                show(ran, &mut frames);
                 rest = further;
                 boundary = boundary_of(rest);
             }
@@ -334,7 +337,7 @@ impl Sites {
                 frames.push(Frame::Native { pc: frame.pc });
             }
         }
-        frames.extend(rest.iter().map(|one| one.0));
+        show(rest, &mut frames);
         frames
     }
 

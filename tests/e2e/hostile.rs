@@ -96,6 +96,28 @@ fn small_files_only() {
     });
 }
 
+/// What does not fit into the log is missing, and what comes later may fit again.
+#[test]
+fn modules_that_the_log_has_no_room_for() {
+    let library = compile("ticks.c", &["-shared", "-fPIC"]);
+    let library = library.to_str().expect("UTF-8");
+    on_every_interpreter(|python| {
+        let mut missing = 0;
+        for most in [300_000, 320_000, 350_000] {
+            let ran = compare_with(
+                || Run::python(python, "hostile/libraries.py").arg(library),
+                |command| limit(command, libc::RLIMIT_FSIZE, most),
+            );
+            assert!(ran.output.status.success(), "{}: {}", ran.output.status, ran.stderr());
+            let dump = ran.dump();
+            assert_honest_as(&dump, "hostile/libraries.py");
+            let last = dump.modules.last().map_or(0, |module| module.loaded.id as usize);
+            missing += usize::from(dump.modules.len() <= last);
+        }
+        println!("{}: {missing} dumps with a gap", python.version);
+    });
+}
+
 /// A small file system of its own, gone when this is dropped.
 struct Mounted(PathBuf);
 

@@ -110,6 +110,35 @@ fn a_pool_of_processes_from_a_forkserver() {
     on_every_interpreter(|python| pool(python, "forkserver", 6));
 }
 
+/// What is defined after a fork reaches the dump, although only Python's allocators, which are not
+/// recorded, are busy.
+#[test]
+fn the_collector_comes_back_where_python_is_not_recorded() {
+    on_every_interpreter(|python| {
+        let run = Run::python(python, "life/fork_then_killed.py").env("PYSHIM_PYTHON", "0");
+        let output = finish(run.shimmed());
+        let ran = run.ran(output);
+        assert_eq!(ran.output.status.signal(), Some(libc::SIGKILL), "{}", ran.stderr());
+        assert_all_defined(&ran.parent_and_children().0);
+    });
+}
+
+#[test]
+fn the_collector_comes_back_in_programs_without_python() {
+    let made = compile("fork_then_killed.c", &[]);
+    let run = Run::new([made.to_str().expect("UTF-8")]).env("PYSHIM_FOLLOW", "all");
+    let output = finish(run.shimmed());
+    let ran = run.ran(output);
+    assert_eq!(ran.output.status.signal(), Some(libc::SIGKILL), "{}", ran.stdout());
+    let (parent, children) = ran.parent_and_children();
+    let [child] = &children[..] else { panic!("{:?}", ran.dumps) };
+    for (dump, size) in [(&parent, 1003), (child, 1001)] {
+        assert_all_defined(dump);
+        let one = Amount { blocks: 1, bytes: size };
+        assert!(dump.sites.iter().any(|site| site.totals.live() == one), "{size}");
+    }
+}
+
 fn children(python: &Interpreter) -> Run {
     let fixed = compile("static.c", &["-static"]);
     Run::python(python, "life/children.py").arg(fixed.to_str().expect("UTF-8"))
@@ -349,6 +378,26 @@ fn a_relative_path_is_one_from_the_start() {
         assert_eq!(ended(&dump), EXITED);
         assert_made(&dump, "life/chdir.py", "keep", 3000, B1000);
         assert_all_defined(&dump);
+    });
+}
+
+#[test]
+fn a_childs_relative_path_is_one_from_the_start_too() {
+    on_every_interpreter(|python| {
+        let ran = compare(|| {
+            let run = Run::python(python, "life/chdir_fork.py");
+            std::fs::create_dir(run.dir().join("folder")).expect("a folder");
+            run.env("PYSHIM_OUT", "folder/%p.dump")
+        });
+        assert!(ran.dumps.is_empty(), "{:?}", ran.dumps);
+        let folder = std::fs::read_dir(ran.dir().join("folder")).expect("the folder");
+        let read = |entry: std::io::Result<std::fs::DirEntry>| entry.expect("an entry").path();
+        let dumps: Vec<Dump> = folder.map(|entry| pyshim_tests::read(&read(entry))).collect();
+        assert_eq!(dumps.len(), 2);
+        for dump in &dumps {
+            let name = if dump.forked { "of_child" } else { "of_parent" };
+            assert_made(dump, "life/chdir_fork.py", name, 1000, B1000);
+        }
     });
 }
 

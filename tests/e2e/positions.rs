@@ -261,8 +261,7 @@ fn native_blocks_without_the_lock() {
     });
 }
 
-/// They change nothing for the program. Before 3.12 nothing tells which interpreter
-/// a thread runs at any moment, so the line that ran it is an honest answer too.
+/// They change nothing for the program, and their blocks stand at their own lines.
 #[test]
 fn sub_interpreters() {
     on_every_interpreter(|interpreter| {
@@ -274,7 +273,6 @@ fn sub_interpreters() {
         for one in &told {
             let (size, function): (u64, String) =
                 serde_json::from_value(one.clone()).expect("a size and a function");
-            // From 3.14 on they end before what counts as the last moment, so all that ever was counts here.
             let block = Amount { blocks: 1, bytes: size };
             let sites: Vec<&Site> =
                 dump.sites.iter().filter(|site| site.totals.allocated == block).collect();
@@ -283,17 +281,12 @@ fn sub_interpreters() {
                 continue;
             };
             let survived = survivors(&dump, site);
-            if survived != block && (function == "main" || interpreter.minor < 14) {
+            if survived != block {
                 wrong.push(format!("{function}: {survived:?}"));
             }
             let frames = frames(&dump, site);
             let found = frames.first().map(|frame| frame.function.as_str());
-            let honest = match found {
-                Some(found) if found == function => true,
-                Some("use") | None => function != "main" && interpreter.minor < 12,
-                Some(_) => false,
-            };
-            if !honest {
+            if found != Some(function.as_str()) {
                 wrong.push(format!("{function}: {frames:?}"));
             }
         }

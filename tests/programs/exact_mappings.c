@@ -257,6 +257,15 @@ static void keep_segments(void)
     MAPPED(2, 6 * PAGE);
 }
 
+/* What is no segment cannot be detached, and stays. */
+static void keep_failed_detach(void)
+{
+    char *at = map(3 * PAGE);
+    MUST(shmdt(at) == -1);
+    MUST(shmdt(at + PAGE) == -1);
+    MAPPED(1, 3 * PAGE);
+}
+
 /* Large blocks are mappings of the C library's own: they are blocks of the heap and no mappings. */
 static void keep_heap_beside(void)
 {
@@ -298,6 +307,7 @@ int main(void)
     keep_remap_failed();
     keep_remap_leaves();
     keep_segments();
+    keep_failed_detach();
     keep_heap_beside();
     print_kept();
     return 0;

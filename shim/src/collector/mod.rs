@@ -165,6 +165,12 @@ pub fn after_start() {
     not_before(AFTER_START_NS);
 }
 
+/// Whether the thread does not run.
+#[inline]
+pub fn is_missing() -> bool {
+    !RUNNING.load(Relaxed)
+}
+
 /// Starts the thread if it does not run and may. The caller must be where
 /// `pthread_create` may be called: not inside the C library or the loader.
 pub fn ensure(guard: &Guard, now_ns: u64) {

@@ -187,10 +187,12 @@ fn segment_size(id: c_int) -> Option<usize> {
 pub unsafe extern "C" fn shmdt(at: *const c_void) -> c_int {
     let Some(shmdt) = real::shmdt() else { return -1 };
     let guard = if life::recording() { Guard::enter() } else { None };
+    // Before the real call: the address may be another thread's as soon as that returns.
+    let taken = guard.as_ref().map(|guard| mappings::detach(guard, at as usize));
     // SAFETY: the program's own call.
     let result = unsafe { shmdt(at) };
-    if let Some(guard) = guard.filter(|_| result == 0) {
-        mappings::detach(&guard, at as usize);
+    if let (Some(guard), Some(taken), true) = (&guard, taken, result != 0) {
+        mappings::put_back(guard, taken);
     }
     result
 }

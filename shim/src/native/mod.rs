@@ -185,6 +185,20 @@ fn find_object(address: u64) -> Option<Found> {
     }
 }
 
+/// Whether `address` lies in code that is neither the C library's nor the loader's.
+pub fn is_own_code(address: u64) -> bool {
+    let Some(found) = find_object(address) else { return false };
+    // SAFETY: as in `libpython_of`.
+    let path = unsafe {
+        if found.link_map.is_null() || (*found.link_map).name.is_null() {
+            return false;
+        }
+        core::ffi::CStr::from_ptr((*found.link_map).name).to_bytes()
+    };
+    let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    !(name.starts_with(b"libc.so") || name.starts_with(b"ld-linux"))
+}
+
 /// A handle for the library that holds the code at `address`, if that is a
 /// libpython. Of no other: the call may come from the loader at work, which must
 /// not be entered again, while code of a libpython only runs once it is loaded.

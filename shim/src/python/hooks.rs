@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed, 
 
 use pyshim_dump::record::{Origin, Record};
 
-use crate::collector::gauges::ARENAS;
+use crate::collector::{self, gauges::ARENAS};
 use crate::guard::Guard;
 use crate::life;
 use crate::native::Anchor;
@@ -395,9 +395,15 @@ domain!(Lock::Held, object_malloc_at, object_calloc_at, object_realloc_at, objec
 fn before_free(lock: Lock) {
     if lock == Lock::Held && ONLY_WATCHING.load(Relaxed) {
         heard();
+        // Allocations are not recorded here, so this is what brings the collector back after a fork.
+        if collector::is_missing()
+            && let Some(guard) = Guard::enter()
+        {
+            life::tick(&guard);
+        }
     }
     if lock == Lock::Held
-        && crate::python::walk::finalizing() != 0
+        && (crate::python::walk::finalizing() != 0 || sites::SEVERAL_LOCKS.load(Relaxed))
         && let Some(guard) = Guard::enter()
     {
         life::check_final(&guard);

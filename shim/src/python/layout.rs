@@ -38,6 +38,9 @@ pub enum LineTable {
     Locations = 2,
 }
 
+/// `FRAME_OWNED_BY_GENERATOR`, the same in every version that has owners.
+pub const OWNED_BY_GENERATOR: u8 = 1;
+
 /// How to tell where a C evaluation loop begins among the Python frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -103,6 +106,8 @@ pub struct Layout {
     pub root: FrameRoot,
     /// `PyThreadState.frame`, `.cframe` or `.current_frame` (`cpython/pystate.h`).
     pub tstate_frame: u16,
+    /// `PyThreadState.thread_id`: `pthread_self` of the thread that it was made for.
+    pub tstate_thread: u16,
     /// `_PyCFrame.current_frame`, where there is one.
     pub cframe_current: u16,
     /// `f_back` or `previous` (`cpython/frameobject.h`, `internal/pycore_frame.h`).
@@ -129,10 +134,19 @@ pub struct Layout {
     pub code_linetable: u16,
     /// `co_code_adaptive`, where the instructions are; from 3.11.
     pub code_start: u16,
+    /// `_co_firsttraceable`, an `int` of two-byte code units; from 3.11. What runs before it is no
+    /// line of the function's yet.
+    pub code_first_traceable: u16,
     /// How `code_linetable` is encoded.
     pub line_table: LineTable,
     /// `_PyRuntimeState._finalizing` (`internal/pycore_runtime.h`): the ending thread's state.
     pub runtime_finalizing: u16,
+    /// `PyInterpreterState.finalizing` (`internal/pycore_interp_structs.h`), an `int`: in the main
+    /// interpreter, not zero once its end was asked for. From 3.14, where sub-interpreters end
+    /// before `runtime_finalizing` says so; else 0.
+    pub interp_begun: u16,
+    /// `PyInterpreterState._finalizing`: the state of the thread that ends it. From 3.14; else 0.
+    pub interp_finalizing: u16,
     /// Strings.
     pub unicode: UnicodeLayout,
 }
@@ -154,6 +168,7 @@ const V8: Layout = Layout {
     minor: 8,
     root: FrameRoot::Object,
     tstate_frame: 24,
+    tstate_thread: 176,
     cframe_current: 0,
     frame_previous: 24,
     frame_code: 32,
@@ -167,8 +182,11 @@ const V8: Layout = Layout {
     code_firstlineno: 40,
     code_linetable: 120,
     code_start: 0,
+    code_first_traceable: 0,
     line_table: LineTable::Lnotab,
     runtime_finalizing: 16,
+    interp_begun: 0,
+    interp_finalizing: 0,
     unicode: UNICODE_OLD,
 };
 
@@ -186,6 +204,7 @@ const V11: Layout = Layout {
     minor: 11,
     root: FrameRoot::CFrame,
     tstate_frame: 56,
+    tstate_thread: 152,
     cframe_current: 8,
     frame_previous: 48,
     frame_code: 32,
@@ -199,13 +218,17 @@ const V11: Layout = Layout {
     code_firstlineno: 72,
     code_linetable: 136,
     code_start: 184,
+    code_first_traceable: 168,
     line_table: LineTable::Locations,
     runtime_finalizing: 24,
+    interp_begun: 0,
+    interp_finalizing: 0,
     unicode: UNICODE_OLD,
 };
 
 const V12: Layout = Layout {
     minor: 12,
+    tstate_thread: 136,
     cframe_current: 0,
     frame_previous: 8,
     frame_code: 0,
@@ -213,6 +236,7 @@ const V12: Layout = Layout {
     entry: Entry::Owners(&[3]),
     code_firstlineno: 68,
     code_start: 192,
+    code_first_traceable: 176,
     unicode: UNICODE_NEW,
     ..V11
 };
@@ -221,7 +245,9 @@ const V13: Layout = Layout {
     minor: 13,
     root: FrameRoot::Direct,
     tstate_frame: 72,
+    tstate_thread: 152,
     code_start: 200,
+    code_first_traceable: 184,
     runtime_finalizing: 608,
     ..V12
 };
@@ -234,11 +260,21 @@ const V14: Layout = Layout {
     // `FRAME_OWNED_BY_INTERPRETER`; `FRAME_OWNED_BY_CSTACK` is 4 now.
     entry: Entry::Owners(&[3]),
     code_start: 208,
+    code_first_traceable: 192,
     runtime_finalizing: 784,
+    interp_begun: 7320,
+    interp_finalizing: 7392,
     ..V13
 };
 
-const V15: Layout = Layout { minor: 15, runtime_finalizing: 912, ..V14 };
+const V15: Layout = Layout {
+    minor: 15,
+    tstate_thread: 176,
+    runtime_finalizing: 912,
+    interp_begun: 7312,
+    interp_finalizing: 7384,
+    ..V14
+};
 
 /// All versions that are known.
 pub static LAYOUTS: &[Layout] = &[V8, V9, V10, V11, V12, V13, V14, V15];

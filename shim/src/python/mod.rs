@@ -68,6 +68,10 @@ fn prepare_walk(handle: *mut c_void) -> Result<(), usize> {
             12 => symbol(handle, c"_PyThreadState_UncheckedGet"),
             _ => symbol(handle, c"PyThreadState_GetUnchecked"),
         },
+        holders_state: match minor {
+            0..=11 => symbol(handle, c"_PyThreadState_UncheckedGet"),
+            _ => 0,
+        },
         finalizing: match runtime {
             0 => 0,
             runtime => runtime + layout.runtime_finalizing as usize,

@@ -7,11 +7,12 @@
 
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering::Relaxed, Ordering::Release};
 
-use super::layout::{Entry, FrameRoot, Instr, Layout};
+use super::layout::{Entry, FrameRoot, Instr, Layout, OWNED_BY_GENERATOR};
 use pyshim_dump::record::NOT_BEGUN;
 
-use crate::guard::Guard;
+use crate::guard::{Guard, thread_pointer};
 use crate::hash::mix;
+use crate::record::Lock;
 use crate::sys;
 
 /// Python frames kept of one stack.
@@ -23,6 +24,8 @@ static LAYOUT: AtomicPtr<Layout> = AtomicPtr::new(core::ptr::null_mut());
 static THREAD_STATE: AtomicUsize = AtomicUsize::new(0);
 /// From 3.12: the thread state attached to this thread, right in sub-interpreters too.
 static ATTACHED_STATE: AtomicUsize = AtomicUsize::new(0);
+/// Before 3.12: the thread state of whichever thread holds the interpreter lock.
+static HOLDERS_STATE: AtomicUsize = AtomicUsize::new(0);
 /// Address of the runtime's `finalizing` field; 0: not known.
 pub static FINALIZING: AtomicUsize = AtomicUsize::new(0);
 /// Address of `PyCode_Type`.
@@ -40,6 +43,8 @@ pub struct Interpreter {
     pub thread_state: usize,
     /// Address of `PyThreadState_GetUnchecked` or its older name, from 3.12; else 0.
     pub attached_state: usize,
+    /// Address of `_PyThreadState_UncheckedGet` before 3.12, where it tells who holds the lock; else 0.
+    pub holders_state: usize,
     /// Address of the runtime's `finalizing` field; 0: unknown.
     pub finalizing: usize,
     /// Address of `PyCode_Type`.
@@ -50,6 +55,7 @@ pub struct Interpreter {
 pub fn set_interpreter(interpreter: &Interpreter) {
     THREAD_STATE.store(interpreter.thread_state, Relaxed);
     ATTACHED_STATE.store(interpreter.attached_state, Relaxed);
+    HOLDERS_STATE.store(interpreter.holders_state, Relaxed);
     FINALIZING.store(interpreter.finalizing, Relaxed);
     CODE_TYPE.store(interpreter.code_type, Relaxed);
     LAYOUT.store(core::ptr::from_ref(interpreter.layout).cast_mut(), Release);
@@ -80,12 +86,15 @@ unsafe fn load<T: Copy>(address: usize) -> T {
 
 /// The innermost Python frame of the calling thread, if it has one and it may be read.
 #[inline(always)]
-pub fn top(_: &Guard) -> Option<Top> {
+pub fn top(_: &Guard, lock: Lock) -> Option<Top> {
     let layout = layout()?;
     if TRUSTED.load(Relaxed) != 1 && !try_layout(layout) {
         return None;
     }
-    let tstate = thread_state();
+    let tstate = match lock {
+        Lock::Held => state_under_lock(layout),
+        Lock::Unknown => thread_state(),
+    };
     if tstate == 0 || !may_walk(tstate) {
         return None;
     }
@@ -105,6 +114,31 @@ pub fn top(_: &Guard) -> Option<Top> {
 
 /// `prev`, `next`, `interp`: the first three words of every thread state from 3.8 to 3.15.
 const INTERPRETER: usize = 16;
+
+/// The state that the calling thread runs with, which holds the interpreter lock.
+///
+/// Before 3.12 a thread's own state is that of the first interpreter that it ran, and only the
+/// runtime's word for the lock's holder tells of a sub-interpreter. That word is believed where it
+/// names this very thread: a caller that breaks the rule and does not hold the lock must not make
+/// us walk another thread's frames.
+#[inline(always)]
+fn state_under_lock(layout: &Layout) -> usize {
+    let holder = HOLDERS_STATE.load(Relaxed);
+    if holder != 0 {
+        // SAFETY: the address of a function of this type, which reads a static variable.
+        let holder: extern "C" fn() -> usize = unsafe { core::mem::transmute(holder) };
+        let tstate = holder();
+        // SAFETY: `Lock::Held` means that this thread is the holder, so the state is its own and
+        // alive. Where a caller breaks that rule, the holder is in the middle of its work, not at
+        // its end, and the state is a block of the heap, which is readable either way.
+        if tstate != 0
+            && unsafe { load::<usize>(tstate + layout.tstate_thread as usize) } == thread_pointer()
+        {
+            return tstate;
+        }
+    }
+    thread_state()
+}
 
 #[inline(always)]
 fn thread_state() -> usize {
@@ -149,6 +183,27 @@ pub fn finalizing() -> usize {
     }
     // SAFETY: a field of `_PyRuntime`, a static object of the interpreter, which stays loaded.
     unsafe { AtomicUsize::from_ptr(at as *mut usize).load(Relaxed) }
+}
+
+/// Whether the calling thread, which holds the lock of a sub-interpreter, tears that down because
+/// the main interpreter `main` is about to end (from 3.14 on, before [`finalizing`] tells).
+#[cold]
+pub fn ends_sub_interpreter(main: usize) -> bool {
+    let Some(layout) = layout().filter(|layout| layout.interp_finalizing != 0) else {
+        return false;
+    };
+    let tstate = thread_state();
+    if tstate == 0 || main == 0 {
+        return false;
+    }
+    // SAFETY: the calling thread's state and its interpreter, which it holds the lock of, and the
+    // main interpreter, a static object; the offsets lie inside them.
+    unsafe {
+        let interpreter: usize = load(tstate + INTERPRETER);
+        interpreter != main
+            && load::<usize>(interpreter + layout.interp_finalizing as usize) == tstate
+            && load::<i32>(main + layout.interp_begun as usize) != 0
+    }
 }
 
 /// What the hot walk yields.
@@ -299,6 +354,9 @@ pub struct PythonFrame {
     pub entry: bool,
     /// Where on the C stack that loop keeps its own frame; 0: not known.
     pub boundary: usize,
+    /// Whether the interpreter itself would not show it: its function is being called, but has not
+    /// come to its first line.
+    pub incomplete: bool,
 }
 
 enum View {
@@ -340,7 +398,23 @@ unsafe fn read_frame(layout: &Layout, frame: usize) -> View {
             Entry::Flag { offset } => load::<u8>(frame + offset as usize) != 0,
             Entry::Owners(_) => false,
         };
-        View::Python(PythonFrame { code, instruction, entry, boundary: 0 })
+        let incomplete = is_incomplete(layout, frame, code, instruction);
+        View::Python(PythonFrame { code, instruction, entry, boundary: 0, incomplete })
+    }
+}
+
+/// `_PyFrame_IsIncomplete` of `internal/pycore_frame.h`: cells are made, and a generator is, before
+/// a function's first line. They are its caller's, as in a traceback.
+///
+/// # Safety
+/// As for [`read_frame`]; `code` must be what the frame runs.
+unsafe fn is_incomplete(layout: &Layout, frame: usize, code: usize, instruction: u32) -> bool {
+    let Some(owner) = layout.frame_owner else { return false };
+    // SAFETY: the caller's promise.
+    unsafe {
+        let first: i32 = load(code + layout.code_first_traceable as usize);
+        load::<u8>(frame + owner as usize) != OWNED_BY_GENERATOR
+            && (instruction == NOT_BEGUN || i64::from(instruction) < 2 * i64::from(first))
     }
 }
 
