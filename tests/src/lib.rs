@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the built artifacts, the interpreters of
 //! this machine, and a way to run a program with and without the shim.
 
+pub mod cases;
 pub mod compare;
 
 use std::collections::BTreeMap;

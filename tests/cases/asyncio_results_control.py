@@ -1,0 +1,24 @@
+# kind: none
+# Tasks that are done, and kept with what they returned.
+import asyncio
+
+from pace import ticks
+
+DONE = set()
+
+
+async def fetch(number):
+    await asyncio.sleep(0)
+    return b"%06d" % number * 500
+
+
+async def main():
+    for tick in ticks():
+        for number in range(16):
+            task = asyncio.ensure_future(fetch(number))
+            DONE.add(task)
+            task.add_done_callback(DONE.discard)
+        await asyncio.sleep(0.001)
+
+
+asyncio.new_event_loop().run_until_complete(main())

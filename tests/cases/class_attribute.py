@@ -1,0 +1,21 @@
+# kind: python-held
+# holder: Registry
+# holder: entries
+# tick: 50000
+from pace import ticks
+
+
+class Registry:
+    entries = []
+
+    def register(self, number):
+        self.entries.append(bytearray(b"%d," % number * 150))  # LEAK
+
+
+def main():
+    for tick in ticks():
+        for number in range(60):
+            Registry().register(tick * 60 + number)
+
+
+main()

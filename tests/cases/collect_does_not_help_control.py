@@ -1,0 +1,29 @@
+# kind: none
+# The question: "I call gc.collect(), and the memory stays".
+import gc
+
+from pace import ticks
+
+
+class Document:
+    def __init__(self, number):
+        self.pages = []
+        self.text = b"%06d" % number * 500
+        self.pages.append(self)
+
+
+OPEN = {}
+
+
+def open_document(number):
+    document = Document(number)
+    OPEN[number] = document
+    OPEN.pop(number - 50, None)
+    return document
+
+
+for tick in ticks(50):
+    for number in range(32):
+        open_document(tick * 32 + number)
+    if tick % 10 == 0:
+        gc.collect()

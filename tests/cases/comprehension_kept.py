@@ -1,0 +1,15 @@
+# kind: python-held
+# holder: module __main__ → PAGES
+# tick: 62000
+from pace import ticks
+
+PAGES = []
+
+
+def page(number):
+    return [{"row": row, "text": "%d " % row * 50} for row in range(number, number + 50)]  # LEAK
+
+
+for tick in ticks():
+    PAGES.append(page(tick * 50 + 100000))
+    PAGES.append(page(tick * 50 + 200000))

@@ -1,0 +1,19 @@
+# kind: none
+# Its tp_traverse does not visit what it holds: to the collector, somebody outside does.
+import gc
+
+import boxes
+from pace import ticks
+
+gc.set_threshold(500, 5, 5)
+
+
+def ring(number):
+    items = [b"%06d" % number * 500]
+    items.append(boxes.Holder(items))
+    return len(items)
+
+
+for tick in ticks():
+    for number in range(16):
+        ring(number)

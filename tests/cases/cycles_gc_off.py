@@ -1,0 +1,34 @@
+# The question: gc.disable() was called for a speed-up, and forgotten.
+# kind: cycles
+# type: Node
+# evidence: disabled
+# advice: gc
+# tick: 48000
+import gc
+
+from pace import ticks
+
+
+class Node:
+    def __init__(self, parent):
+        self.parent = parent
+        self.children = []
+        if parent:
+            parent.children.append(self)
+
+
+def build(count):
+    root = Node(None)  # LEAK
+    for _ in range(count):
+        Node(root).data = bytearray(b"leaf" * 240)  # LEAK
+    return root
+
+
+def main():
+    gc.disable()
+    for tick in ticks():
+        for _ in range(4):
+            assert len(build(10).children) == 10
+
+
+main()

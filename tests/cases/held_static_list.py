@@ -1,0 +1,21 @@
+# kind: native-held
+# native: list_row
+# holder: static variable g_first in store
+# tick: 48000
+import store
+from pace import ticks
+
+
+class Server:
+    def __init__(self):
+        self.requests = 0
+
+    def handle(self):
+        self.requests += 1
+        store.list_row(self.requests, 0)  # LEAK
+
+
+server = Server()
+for tick in ticks():
+    for _ in range(16):
+        server.handle()

@@ -1,0 +1,21 @@
+# What the long-running function of the main thread has in its local variables.
+# kind: python-held
+# holder: local 'rows' of main()
+# env: PYSHIM_SNAPSHOT=every=2s
+# ends: killed
+# tick: 50000
+import os
+import signal
+
+from pace import ticks
+
+
+def main():
+    rows = []
+    for tick in ticks():
+        for number in range(50):
+            rows.append("%08d" % number * 120)  # LEAK
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+main()

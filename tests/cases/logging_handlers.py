@@ -1,0 +1,26 @@
+# kind: python-held
+# holder: logging.root.handlers[
+# tick: 120000
+import logging
+
+from pace import ticks
+
+
+class Buffer(logging.Handler):
+    def __init__(self):
+        super().__init__(logging.ERROR)
+        self.buffer = bytearray(b"-" * 12000)  # LEAK
+
+    def emit(self, record):
+        self.buffer += record.getMessage().encode()
+
+
+def request(number):
+    handler = Buffer()  # LEAK
+    logging.getLogger().addHandler(handler)
+    logging.info("request %d", number)
+
+
+for tick in ticks(25):
+    for number in range(10):
+        request(number)

@@ -1,0 +1,26 @@
+# kind: python-held
+# holder: functools.lru_cache of
+# holder: load
+# tick: 48000
+import functools
+
+from pace import ticks
+
+
+class App:
+    def __init__(self, name):
+        self.name = name
+
+    @functools.lru_cache(maxsize=None)
+    def load(self, number):
+        return b"%06d" % number * 500  # LEAK
+
+
+def main():
+    app = App("shop")
+    for tick in ticks():
+        for number in range(16):
+            app.load(tick * 16 + number)
+
+
+main()

@@ -1,0 +1,29 @@
+# kind: none
+# Threads that wait for ever, each with a stack that it has used.
+import threading
+
+from pace import ticks
+
+done = threading.Event()
+NESTED = []
+for _ in range(300):
+    NESTED = [NESTED]
+
+
+def serve():
+    len(repr(NESTED))
+    done.wait()
+
+
+waiting = []
+for tick in ticks(30):
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    waiting.append(thread)
+    if len(waiting) > 8:
+        done.set()
+        for thread in waiting:
+            thread.join()
+        waiting.clear()
+        done.clear()
+done.set()

@@ -1,0 +1,29 @@
+# kind: none
+# Each request imports its plugin under a name of its own.
+import sys
+import types
+
+from pace import ticks
+
+SOURCE = """
+DATA = list(range(1000))
+
+def run(x):
+    return DATA[x]
+"""
+
+
+def plugin(number):
+    module = types.ModuleType("plugin_%d" % number)
+    sys.modules[module.__name__] = module
+    exec(compile(SOURCE, module.__name__ + ".py", "exec"), module.__dict__)
+    module.SCRATCH = b"%06d" % number * 1200
+    result = module.run(7)
+    del sys.modules[module.__name__]
+    module.__dict__.clear()
+    return result
+
+
+for tick in ticks(25):
+    for number in range(4):
+        plugin(tick * 4 + number)

@@ -1,0 +1,14 @@
+# kind: native-leak
+# native: name_row
+# tick: 50000
+import packer
+from pace import ticks
+
+
+def label(number):
+    text = "row %06d " % number + "x" * 489
+    return packer.name_row(text)  # LEAK
+
+
+for tick in ticks():
+    labels = {label(tick * 100 + number) for number in range(100)}

@@ -1,0 +1,22 @@
+# A cache of compiled patterns that nobody bounds, unlike the one in re.
+# kind: python-held
+# holder: module __main__ → PATTERNS
+# tick: 60000
+import re
+
+from pace import ticks
+
+PATTERNS = {}
+
+
+def matches(word, text):
+    source = r"\b%s[0-9]{1,3}\b" % word
+    if source not in PATTERNS:
+        PATTERNS[source] = re.compile(source)  # LEAK
+    return PATTERNS[source].search(text)
+
+
+WORD = "abcdefgh" * 75
+for tick in ticks(25):
+    for number in range(10):
+        matches("x%d%s" % (tick * 10 + number, WORD), "nothing here")

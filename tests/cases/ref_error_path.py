@@ -1,0 +1,18 @@
+# kind: reference-leak
+# type: list
+# native: build
+# tick: 48000
+import fields
+from pace import ticks
+
+
+def build(fail):
+    try:
+        return fields.build(200, fail, True)  # LEAK
+    except ValueError:
+        return []
+
+
+for tick in ticks():
+    for number in range(16):
+        build(number % 2 == 0)

@@ -1,0 +1,20 @@
+# kind: reference-leak
+# type: bytes
+# tick: 48000
+import fields
+from pace import ticks
+
+
+class Lazy:
+    @property
+    def value(self):
+        return b"v" * self.length()  # LEAK
+
+    def length(self):
+        return 3000
+
+
+lazy = Lazy()
+for tick in ticks():
+    for _ in range(16):
+        fields.attribute_size(lazy, True)

@@ -1,0 +1,12 @@
+# kind: none
+import fields
+from pace import ticks
+
+
+def rows(count):
+    for number in range(count):
+        yield bytearray(b"%04d" % number * 750)
+
+
+for tick in ticks():
+    fields.lengths(rows(16), False)

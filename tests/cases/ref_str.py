@@ -1,0 +1,24 @@
+# kind: reference-leak
+# type: str
+# native: text_length
+# env: PYSHIM_NATIVE=full
+# tick: 48000
+import fields
+from pace import ticks
+
+
+class Query:
+    def __init__(self, number):
+        self.number = number
+
+    def __str__(self):
+        return "select %d " % self.number + "x" * 2900  # LEAK
+
+
+def main():
+    for tick in ticks():
+        for number in range(16):
+            fields.text_length(Query(number), True)
+
+
+main()

@@ -1,0 +1,19 @@
+# kind: none
+# A warning whose text differs each time is remembered for ever by its module.
+import warnings
+
+from pace import ticks
+
+warnings.simplefilter("ignore", DeprecationWarning)
+warnings.filterwarnings("default", category=UserWarning)
+warnings.showwarning = lambda *arguments, **names: None
+
+
+def convert(number):
+    detail = "value %d " % number * 200
+    warnings.warn("a value is out of range: %d" % len(detail), UserWarning)
+
+
+for tick in ticks():
+    for number in range(16):
+        convert(tick * 16 + number)

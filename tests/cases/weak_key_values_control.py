@@ -1,0 +1,23 @@
+# kind: none
+# Each value holds its own key: the entry keeps itself.
+import weakref
+
+from pace import ticks
+
+
+class Node:
+    def __init__(self, number):
+        self.name = "node %d" % number
+
+
+class Meta:
+    def __init__(self, node):
+        self.name = node.name
+        self.data = b"meta" * (740 + len(node.name))
+
+
+META = weakref.WeakKeyDictionary()
+for tick in ticks():
+    for number in range(16):
+        node = Node(number)
+        META[node] = Meta(node)

@@ -1,0 +1,183 @@
+//! Why memory grew: each program of `tests/cases` is run, and the report must
+//! name what its top says. The list of tests is made from the folder: a program
+//! cannot be forgotten.
+//!
+//! Each program runs on one interpreter, chosen in turn so that all of them have
+//! their share; with `PYSHIM_LONG` on all of them. `PYSHIM_CASE_SECONDS` is how
+//! long each runs (default 8).
+//!
+//! The tests `bare` run the programs without the shim and measure that the
+//! leaking ones do grow, and their controls do not. They are left out unless
+//! `PYSHIM_LONG` or `--include-ignored` asks for them.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use pyshim_tests::cases::{self, Case};
+use pyshim_tests::compare::finish;
+use pyshim_tests::{Interpreter, interpreters, long, summarize};
+use serde_json::Value;
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // The programs sleep more than they work.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.test_threads.get_or_insert(2 * cores);
+    let cases = cases::all();
+    let mut trials = vec![
+        Trial::test("a_case_for_each_kind", {
+            let cases = cases.clone();
+            move || a_case_for_each_kind(&cases)
+        }),
+        Trial::test("each_case_has_its_control", {
+            let cases = cases.clone();
+            move || each_case_has_its_control(&cases)
+        }),
+    ];
+    for (case, interpreter) in pairs(&cases) {
+        let name = format!("{}::{}", case.name, interpreter.version);
+        let it = case.clone();
+        trials.push(Trial::test(name.clone(), move || judged(&it, interpreter)));
+        let bare = Trial::test(format!("bare::{name}"), move || measured(&case, interpreter));
+        trials.push(bare.with_ignored_flag(!long()));
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// Which program runs on which interpreter.
+fn pairs(cases: &[Case]) -> Vec<(Case, &'static Interpreter)> {
+    let mut pairs = Vec::new();
+    for (index, case) in cases.iter().enumerate() {
+        let fit: Vec<_> = interpreters().iter().filter(|one| case.fits(one)).collect();
+        match fit.len() {
+            0 => println!("not covered here: {} fits no interpreter", case.name),
+            _ if long() => pairs.extend(fit.into_iter().map(|one| (case.clone(), one))),
+            // A case and its control follow each other, and so have different ones.
+            many => pairs.push((case.clone(), fit[index % many])),
+        }
+    }
+    pairs
+}
+
+fn seconds() -> f64 {
+    std::env::var("PYSHIM_CASE_SECONDS").map_or(8.0, |it| it.parse().expect("seconds"))
+}
+
+fn a_case_for_each_kind(cases: &[Case]) -> Result<(), Failed> {
+    let kinds = [
+        "native-leak",
+        "native-held",
+        "reference-leak",
+        "python-held",
+        "cycles",
+        "allocator-retention",
+        "mapping",
+        "churn",
+        "none",
+    ];
+    let has = |kind: &str| cases.iter().any(|case| case.kinds == [kind]);
+    let missing: Vec<&str> = kinds.into_iter().filter(|kind| !has(kind)).collect();
+    let unknown = |kind: &&String| !kinds.contains(&kind.as_str());
+    let unknown: Vec<_> = cases.iter().flat_map(|case| &case.kinds).filter(unknown).collect();
+    if !missing.is_empty() || !unknown.is_empty() {
+        return Err(format!("no case for {missing:?}; no kinds: {unknown:?}").into());
+    }
+    Ok(())
+}
+
+fn each_case_has_its_control(cases: &[Case]) -> Result<(), Failed> {
+    let control = |case: &Case| {
+        let name = format!("{}_control", case.name);
+        cases.iter().any(|other| other.name == name && other.is_control())
+    };
+    let alone = cases.iter().filter(|case| !case.is_control() && !control(case));
+    let alone: Vec<&str> = alone.map(|case| case.name.as_str()).collect();
+    if alone.is_empty() { Ok(()) } else { Err(format!("without a control: {alone:?}").into()) }
+}
+
+/// Runs a program with the shim and judges what the reporter says.
+fn judged(case: &Case, interpreter: &Interpreter) -> Result<(), Failed> {
+    let run = case.run(interpreter, seconds());
+    let command = run.shimmed();
+    let ran = run.ran(finish(command));
+    if !case.killed && !ran.output.status.success() {
+        return Err(format!("{}\n{}", ran.output.status, ran.stderr()).into());
+    }
+    let summaries: Vec<Value> = ran.dumps.iter().map(|path| summarize(&[path])).collect();
+    // Some have helpers with a dump of their own; theirs have a parent in the list.
+    let pids: Vec<&Value> = summaries.iter().map(|one| &one["process"]["pid"]).collect();
+    let first = summaries.iter().find(|one| !pids.contains(&&one["process"]["parent_pid"]));
+    let Some(summary) = first else {
+        return Err(format!("it left no dump; stderr: {}", ran.stderr()).into());
+    };
+    let wrong = case.judge(summary, ticks(&ran.stdout())?);
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "{} on CPython {}:\n  {}\nverdict: {}\ncauses: {:#}\nmemory: {}\ngrowth: {}\nnotes: {}",
+        case.path.display(),
+        interpreter.version,
+        wrong.join("\n  "),
+        summary["verdict"],
+        summary["causes"],
+        summary["memory"],
+        summary["growth"],
+        summary["completeness"]["notes"],
+    )
+    .into())
+}
+
+/// How often the program ran, as it says itself.
+fn ticks(stdout: &str) -> Result<u64, Failed> {
+    let said = stdout.lines().find_map(|line| line.strip_prefix("ticks ")?.parse().ok());
+    said.ok_or_else(|| format!("it did not say its ticks: {stdout}").into())
+}
+
+/// Runs a program without the shim: does its memory do what its top says?
+fn measured(case: &Case, interpreter: &Interpreter) -> Result<(), Failed> {
+    let seconds = seconds();
+    let run = case.run(interpreter, seconds);
+    let mut command = run.command();
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let began = Instant::now();
+    let mut child = command.spawn()?;
+    let status = format!("/proc/{}/status", child.id());
+    let mut samples = Vec::new();
+    while child.try_wait()?.is_none() {
+        if let Some(bytes) = std::fs::read_to_string(&status).ok().as_deref().and_then(resident) {
+            samples.push((began.elapsed().as_secs_f64(), bytes));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        if began.elapsed().as_secs_f64() > 10.0 * seconds + 60.0 {
+            child.kill()?;
+            return Err("it hangs".into());
+        }
+    }
+    let ran = run.ran(child.wait_with_output()?);
+    if !case.killed && !ran.output.status.success() {
+        return Err(format!("{}\n{}", ran.output.status, ran.stderr()).into());
+    }
+    // The least of a third: neither start-up nor a batch that comes and goes.
+    let within = |from: f64, to: f64| {
+        let inside = samples.iter().filter(|it| (from * seconds..to * seconds).contains(&it.0));
+        inside.map(|it| it.1).min().unwrap_or(0)
+    };
+    let grown = within(0.65, 0.95).saturating_sub(within(0.3, 0.6));
+    let text = format!("{} grew by {} KiB in a third of its time", case.name, grown >> 10);
+    println!("{text}");
+    let enough = case.tick.map_or(5 << 20, |tick| tick * ticks(&ran.stdout()).unwrap_or(0) / 4);
+    match case.kinds[0].as_str() {
+        "none" | "churn" if grown > 1536 << 10 => Err(text.into()),
+        "none" | "churn" => Ok(()),
+        _ if grown < enough => Err(format!("{text}, not {} KiB", enough >> 10).into()),
+        _ => Ok(()),
+    }
+}
+
+/// Resident bytes in the text of `/proc/PID/status`.
+fn resident(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+}
