@@ -85,6 +85,17 @@ pub fn prepare() -> bool {
     true
 }
 
+/// Where the arrays and the header lie: start and end.
+pub fn ranges() -> [(usize, usize); 3] {
+    let range = |at: usize, len: usize| (at, at + len);
+    let arrays = MAX_SITES as usize * size_of::<Counters>();
+    [
+        range(COUNTERS.load(Relaxed) as usize, arrays),
+        range(MOMENTS.load(Relaxed) as usize, arrays),
+        range(HEADER.load(Relaxed) as usize, HEADER_LEN),
+    ]
+}
+
 /// The header. [`prepare`] succeeded before anything is recorded.
 #[inline(always)]
 pub fn header() -> &'static Header {

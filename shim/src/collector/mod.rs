@@ -13,14 +13,16 @@ pub mod modules;
 pub mod timeline;
 
 use core::ffi::c_void;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use core::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst,
+};
 use std::sync::OnceLock;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use pyshim_dump::layout::Lost;
 use pyshim_dump::record::{self, Record};
 
-use crate::guard::Guard;
+use crate::guard::{Guard, thread_pointer};
 use crate::sites::SITES;
 use crate::spin::SpinLock;
 use crate::store::{self, STORE, Store};
@@ -153,6 +155,9 @@ static RUNNING: AtomicBool = AtomicBool::new(false);
 static STOPPING: AtomicU32 = AtomicU32::new(0);
 static HANDLE: AtomicU64 = AtomicU64::new(0);
 static THREAD_ID: AtomicU32 = AtomicU32::new(0);
+/// The thread's pointer to its local storage, which lies at the top of its stack.
+static TOP: AtomicUsize = AtomicUsize::new(0);
+const STACK: usize = 256 << 10;
 static NOT_BEFORE: AtomicU64 = AtomicU64::new(0);
 
 /// The thread may start from `ns` after the start on.
@@ -195,7 +200,7 @@ fn start(_: &Guard) -> bool {
         if libc::pthread_attr_init(&mut attributes) != 0 {
             return false;
         }
-        libc::pthread_attr_setstacksize(&mut attributes, 256 << 10);
+        libc::pthread_attr_setstacksize(&mut attributes, STACK);
         let mut all: libc::sigset_t = core::mem::zeroed();
         let mut before: libc::sigset_t = core::mem::zeroed();
         libc::sigfillset(&mut all);
@@ -214,6 +219,7 @@ fn start(_: &Guard) -> bool {
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
     let guard = Guard::enter_forever();
     THREAD_ID.store(sys::thread_id(), SeqCst);
+    TOP.store(thread_pointer(), SeqCst);
     sys::own_descriptors();
     // SAFETY: the name is a string that ends in zero.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"pyshim".as_ptr()) };
@@ -249,6 +255,12 @@ pub fn stop() {
 /// The thread's id in the system; 0: it never ran.
 pub fn thread_id() -> u32 {
     THREAD_ID.load(SeqCst)
+}
+
+/// Where the thread's stack lies: start and end; nothing if it does not run.
+pub fn stack() -> Option<(usize, usize)> {
+    let top = TOP.load(SeqCst);
+    RUNNING.load(SeqCst).then(|| (top.saturating_sub(STACK), top + 4096))
 }
 
 /// Whether the calling thread is this one.

@@ -72,7 +72,8 @@ pub fn explore(map: &Map, inputs: &Inputs, interpreter: Option<&Interpreter>) ->
         python: interpreter.is_some(),
         bytes: found.graph.searched,
         unreadable,
-        failed_objects: found.graph.failed,
+        failed_objects: found.graph.failed.len() as u64,
+        notes: failures(&naming),
         blocks: u64::from(naming.world.nodes.blocks()),
         objects: count(&naming, bits::OBJECT),
         tracked: count(&naming, bits::TRACKED),
@@ -81,6 +82,21 @@ pub fn explore(map: &Map, inputs: &Inputs, interpreter: Option<&Interpreter>) ->
     heap.strings = core::mem::take(&mut naming.strings.list);
     heap.nodes = core::mem::take(&mut naming.nodes);
     heap
+}
+
+/// What could not be searched.
+fn failures(naming: &Naming) -> Vec<String> {
+    let nodes = &naming.world.nodes;
+    let names = naming.found.graph.failed.iter().take(8).map(|&node| {
+        if nodes.has(node, bits::OBJECT) {
+            let type_ = naming.reader.type_of(nodes.object(node));
+            format!("an object of type {} could not be searched", naming.reader.type_name(type_))
+        } else {
+            let what = naming.found.roots.get(&node).map_or("a block", |root| root.kind());
+            format!("{what} of {} bytes could not be searched", nodes.len(node))
+        }
+    });
+    names.collect()
 }
 
 fn count(naming: &Naming, bit: u8) -> u64 {

@@ -233,8 +233,9 @@ mod tests {
             edges: Vec::new(),
             found: vec![0; count as usize],
             searched: 0,
-            failed: 0,
+            failed: Vec::new(),
             frames: hashbrown::HashMap::new(),
+            strict: hashbrown::HashSet::new(),
         };
         roots.iter().for_each(|&root| graph.reach(root, NONE, 1));
         let mut at = 0;

@@ -8,7 +8,7 @@
 
 use core::ffi::{c_int, c_void};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::python::objects as py;
 use crate::snapshot::fault;
@@ -34,8 +34,11 @@ pub struct Graph {
     pub found: Vec<u16>,
     /// Bytes searched.
     pub searched: u64,
-    /// Objects whose references could not be followed.
-    pub failed: u64,
+    /// Nodes whose references could not be followed.
+    pub failed: Vec<u32>,
+    /// Regions in which only the address of a block's beginning counts: those of the C library, whose
+    /// allocator keeps addresses of free memory between blocks.
+    pub strict: HashSet<u32>,
     /// Running frames by node: where each begins, where its variables do, where it ends.
     pub frames: HashMap<u32, (usize, usize, usize)>,
 }
@@ -135,8 +138,9 @@ impl Graph {
             edges: Vec::new(),
             found: vec![0; count],
             searched: 0,
-            failed: 0,
+            failed: Vec::new(),
             frames: HashMap::new(),
+            strict: HashSet::new(),
         }
     }
 
@@ -179,7 +183,7 @@ impl Graph {
                 let at = self.first_edge.len() - 1;
                 if let Some(&node) = self.order.get(at) {
                     world.nodes.bits[node as usize] |= bits::FAILED;
-                    self.failed += 1;
+                    self.failed.push(node);
                     self.close(at as u32, phase, follow);
                 }
             }
@@ -207,7 +211,8 @@ impl Graph {
 
     /// Adds the edges of one node.
     fn search(&mut self, world: &mut World, node: u32) {
-        if world.nodes.has(node, bits::LEAF) {
+        // What is dead may hold addresses that are nobody's any more.
+        if world.nodes.has(node, bits::LEAF | bits::PARKED) {
             return;
         }
         if let Some(&(start, locals, end)) = self.frames.get(&node) {
@@ -254,7 +259,18 @@ impl Graph {
             // Where there is a traverse function, references to objects are its word.
             objects_too = !world.nodes.has(node, bits::CONTAINER);
         }
+        let kept = self.edges.len();
         self.words(world, start, end, skip, objects_too);
+        if self.strict.contains(&node) {
+            let exact = |edge: u32| {
+                let target = world.nodes.address(edge);
+                (start..end.saturating_sub(7))
+                    .step_by(8)
+                    .any(|at| world.map.read::<usize>(at) == Some(target))
+            };
+            let found: Vec<u32> = self.edges.drain(kept..).filter(|&edge| exact(edge)).collect();
+            self.edges.extend(found);
+        }
     }
 
     /// A list's items lie in a block of their own, of which the part behind the last item is stale.

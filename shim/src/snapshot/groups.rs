@@ -12,6 +12,7 @@ use crate::python::objects as py;
 use crate::snapshot::dominators::Dominators;
 use crate::snapshot::naming::Naming;
 use crate::snapshot::nodes::{NO_TYPE, NONE, TypeId, bits};
+use crate::snapshot::objects::Shape;
 use crate::snapshot::search::{is_blocker, phase};
 
 /// Sites whose holders are looked for.
@@ -173,16 +174,18 @@ fn holders(naming: &Naming, dominators: &Dominators, drawn: &[u32]) -> Vec<(u32,
 fn descend(
     naming: &Naming,
     chains: &[Vec<u32>],
-    mut part: Vec<usize>,
+    part: Vec<usize>,
     mut depth: usize,
     mut holder: u32,
     all: usize,
     found: &mut Vec<(u32, Vec<usize>)>,
 ) {
+    let whole = part.len();
+    let mut on_way = part.clone();
     let mut path = Vec::new();
     loop {
         let mut next: HashMap<u32, Vec<usize>> = HashMap::new();
-        for &at in &part {
+        for &at in &on_way {
             if let Some(&down) = chains[at].get(depth) {
                 next.entry(down).or_default().push(at);
             }
@@ -190,22 +193,18 @@ fn descend(
         let mut next: Vec<(u32, Vec<usize>)> = next.into_iter().collect();
         next.sort_by_key(|(down, part)| (core::cmp::Reverse(part.len()), *down));
         let largest = next.first().map_or(0, |(_, part)| part.len());
-        if largest * 100 >= part.len() * MOST_OF {
+        if largest * 100 >= whole * MOST_OF {
             let (down, _) = next.swap_remove(0);
             holder = down;
             path.push(down);
             depth += 1;
-            // What left the way on it still hangs from a holder further up: it stays in.
-            if part.len() == 1 && depth >= chains[part[0]].len() {
-                break;
-            }
-            part.retain(|&at| chains[at].get(depth - 1) == Some(&down));
+            on_way.retain(|&at| chains[at].get(depth - 1) == Some(&down));
             continue;
         }
         // A few that together have nearly all: each is a holder of its own.
         let few: usize = next.iter().take(3).map(|(_, part)| part.len()).sum();
         let clear = next.iter().take(3).all(|(_, part)| part.len() * 4 >= chains.len());
-        if next.len() > 1 && clear && few * 100 >= part.len() * 90 && all == chains.len() {
+        if next.len() > 1 && clear && few * 100 >= whole * 90 && all == chains.len() {
             for (down, part) in next.into_iter().take(3) {
                 descend(naming, chains, part, depth + 1, down, part_of(all), found);
             }
@@ -221,35 +220,41 @@ fn part_of(all: usize) -> usize {
     all + 1
 }
 
-/// The holder that a person would name: an object rather than a block of its own, and of a chain
-/// of equal ones the first.
+/// The holder that a person would name: of a chain of equal ones what holds the first, and an object
+/// rather than a block of its own.
 fn settle(naming: &Naming, path: &[u32], holder: u32) -> u32 {
     let nodes = &naming.world.nodes;
     let graph = &naming.found.graph;
     let object = |at: u32| nodes.has(graph.order[at as usize], bits::OBJECT);
-    let type_of = |at: u32| nodes.types[graph.order[at as usize] as usize];
-    let objects: Vec<u32> = path.iter().copied().filter(|&at| object(at)).collect();
-    if objects.is_empty() {
-        return holder;
-    }
-    let types: Vec<TypeId> = objects.iter().map(|&at| type_of(at)).collect();
-    for period in 1..=3 {
+    // Objects are alike by their type, blocks by their site.
+    let kind = |at: u32| {
+        let node = graph.order[at as usize];
+        match object(at) {
+            true => (true, u32::from(nodes.types[node as usize])),
+            false => (false, nodes.site.get(node as usize).copied().unwrap_or(NONE)),
+        }
+    };
+    let kinds: Vec<(bool, u32)> = path.iter().map(|&at| kind(at)).collect();
+    let mut end = path.len();
+    for period in 1..=6 {
         let mut run = 0;
-        while run + period < types.len()
-            && types[types.len() - 1 - run] == types[types.len() - 1 - run - period]
+        while run + period < kinds.len()
+            && kinds[kinds.len() - 1 - run] == kinds[kinds.len() - 1 - run - period]
         {
             run += 1;
         }
         if run >= 3 * period && run + period >= 6 {
-            // The one before the chain, or its first.
-            let first = types.len() - run - period;
-            return objects[first.saturating_sub(1)];
+            end = (kinds.len() - run - period).max(1);
+            break;
         }
     }
+    let path = &path[..end];
     // A block behind the last object is the object's own storage, unless native code holds it.
-    let last = objects[objects.len() - 1];
     let behind = path.iter().rev().take_while(|&&at| !object(at)).count();
-    if behind <= 3 { last } else { holder }
+    match path.iter().rev().find(|&&at| object(at)) {
+        Some(&last) if behind <= 3 => last,
+        _ => path.last().copied().unwrap_or(holder),
+    }
 }
 
 /// The types on the way from a holder to a block: `[str] → list → dict`.
@@ -346,7 +351,11 @@ pub fn unheld(naming: &mut Naming, states: &mut [State]) -> Vec<Group> {
                 member.bytes += nodes.bytes(node);
             }
             states[at as usize] = group.state;
-            if group.state == State::Cyclic && group.blocker == 0 && is_blocker(naming.world, node)
+            if group.state == State::Cyclic
+                && group.blocker == 0
+                && !nodes.has(node, bits::GARBAGE)
+                && nodes.has(node, bits::OBJECT)
+                && blocks(naming, node)
             {
                 group.blocker = u32::from(nodes.types[node as usize]) + 1;
             }
@@ -443,17 +452,68 @@ fn leads(naming: &Naming) -> Vec<Lead> {
             }
         }
     }
-    for garbage in [true, false] {
-        for &node in &rest {
-            if nodes.has(node, bits::OBJECT) && nodes.has(node, bits::GARBAGE) == garbage {
-                leads.push(lead(State::Cyclic, node));
-            }
-        }
-    }
+    // Of a ring the one leads that people made: what keeps it from being collected, an instance of
+    // a class, a function or a generator, another container; text and numbers last.
+    let mut rings: Vec<(u8, bool, u32)> = rest
+        .iter()
+        .filter(|&&node| nodes.has(node, bits::OBJECT))
+        .map(|&node| (rank(naming, node), nodes.has(node, bits::GARBAGE), node))
+        .collect();
+    rings.sort_by_key(|&(rank, garbage, node)| (!garbage, rank, node));
+    leads.extend(rings.into_iter().map(|(_, _, node)| lead(State::Cyclic, node)));
     for &node in &rest {
         if nodes.is_block(node) && !nodes.has(node, bits::OBJECT) {
             leads.push(lead(State::Leaked, node));
         }
     }
     leads
+}
+
+/// How well an object stands for a ring that it is in; less is better.
+fn rank(naming: &Naming, node: u32) -> u8 {
+    let nodes = &naming.world.nodes;
+    let Some(info) = naming.world.types.list.get(nodes.types[node as usize] as usize) else {
+        return 9;
+    };
+    if nodes.has(node, bits::LEAF) || info.shape == Shape::Text {
+        8
+    } else if !nodes.has(node, bits::GARBAGE) && blocks(naming, node) {
+        0
+    } else if info.flags & py::flags::HEAP_TYPE != 0 {
+        1
+    } else if info.shape == Shape::Type {
+        2
+    } else if info.flags & (py::flags::DICT | py::flags::LIST | py::flags::TUPLE) == 0 {
+        // Functions before their cells, frames before what they hold.
+        if naming.reader.type_name(info.address) == "cell" { 4 } else { 3 }
+    } else {
+        5
+    }
+}
+
+/// Whether an object keeps a ring from being collected: it refers to others, but either its type
+/// takes no part in garbage collection, or its traverse function does not tell.
+fn blocks(naming: &Naming, node: u32) -> bool {
+    if is_blocker(naming.world, node) {
+        return true;
+    }
+    let nodes = &naming.world.nodes;
+    if !nodes.has(node, bits::CONTAINER) || !nodes.is_block(node) {
+        return false;
+    }
+    let position = naming.found.graph.position[node as usize] as usize;
+    let edges =
+        naming.found.graph.first_edge[position]..naming.found.graph.first_edge[position + 1];
+    let told = &naming.found.graph.edges[edges.start as usize..edges.end as usize];
+    let object = nodes.object(node);
+    let end = nodes.address(node) + nodes.len(node);
+    (object + 16..end.saturating_sub(7)).step_by(8).any(|at| {
+        let word = naming.world.map.read::<usize>(at).unwrap_or(0);
+        nodes.object_at(word).is_some_and(|other| {
+            other != node
+                && naming.found.graph.position[other as usize] as usize >= naming.found.held
+                && naming.found.graph.position[other as usize] != NONE
+                && !told.contains(&other)
+        })
+    })
 }

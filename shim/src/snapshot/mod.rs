@@ -357,6 +357,9 @@ fn gather(prepared: &Prepared, sp: usize) -> Inputs {
     } else {
         Some(Thread { id: sys::thread_id(), stack: sp })
     };
+    let mut own = sys::own_mappings();
+    own.extend(store::ranges());
+    own.extend(crate::collector::stack());
     let mut threads: Vec<Thread> = own_stack.into_iter().collect();
     threads.extend_from_slice(&prepared.threads);
     Inputs {
@@ -366,7 +369,7 @@ fn gather(prepared: &Prepared, sp: usize) -> Inputs {
         main_thread_pointer: MAIN_THREAD.load(Relaxed),
         local_storage: LOCAL_STORAGE,
         mappings: mappings::all(),
-        own: sys::own_mappings(),
+        own,
         arenas: python::hooks::arenas(),
         all_blocks_known: !sample::is_on() && store::header().inexact.load(Relaxed) == 0,
     }

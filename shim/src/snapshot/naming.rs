@@ -129,13 +129,20 @@ impl<'a, 'w> Naming<'a, 'w> {
             let end = chain.len() - LONGEST / 2;
             chain.drain(LONGEST / 2..end);
         }
+        let mut before = 0;
         for &at in chain.iter().rev() {
             if !self.known.contains_key(&at) {
-                let node = self.make(at);
+                let mut node = self.make(at);
+                // What was cut out of the middle is one step.
+                if node.parent == 0 && before != 0 {
+                    node.parent = before;
+                    node.step = Step::Inside;
+                }
                 self.nodes.push(node);
                 self.positions.push(at);
                 self.known.insert(at, self.nodes.len() as u32);
             }
+            before = self.known.get(&at).copied().unwrap_or(0);
         }
         self.known.get(&position).copied().unwrap_or(0)
     }

@@ -48,6 +48,21 @@ pub enum Root {
     Mapping(u32),
 }
 
+impl Root {
+    /// What it is, in words.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Root::Module(_) => "a module",
+            Root::Frame(_) => "a frame",
+            Root::Static(_) => "static data",
+            Root::Interpreter => "the interpreter's state",
+            Root::Stack(_) => "a stack",
+            Root::ThreadLocal => "thread-local storage",
+            Root::Mapping(_) => "mapped memory",
+        }
+    }
+}
+
 /// What the search found.
 pub struct Found {
     /// The graph.
@@ -125,6 +140,15 @@ fn frames(found: &mut Found, world: &mut World, inputs: &Inputs) {
 /// Adds a root that is a piece of memory.
 fn region(found: &mut Found, world: &mut World, root: Root, phase: u8, from: usize, to: usize) {
     let node = world.nodes.add(Extra { address: from, len: to.saturating_sub(from) });
+    if let Root::Static(file) = root
+        && let Some(path) = world.map.files.get(file as usize)
+        && path
+            .rsplit('/')
+            .next()
+            .is_some_and(|name| name.starts_with("libc.so") || name.starts_with("libc-2"))
+    {
+        found.graph.strict.insert(node);
+    }
     found.graph.reach(node, NONE, phase);
     found.roots.insert(node, root);
 }
