@@ -131,13 +131,14 @@ fn state_under_lock(layout: &Layout) -> usize {
         // SAFETY: the address of a function of this type, which reads a static variable.
         let holder: extern "C" fn() -> usize = unsafe { core::mem::transmute(holder) };
         let tstate = holder();
-        // SAFETY: `Lock::Held` means that this thread is the holder, so the state is its own and
-        // alive. Where a caller breaks that rule, the holder is in the middle of its work, not at
-        // its end, and the state is a block of the heap, which is readable either way.
-        if tstate != 0
-            && unsafe { load::<usize>(tstate + layout.tstate_thread as usize) } == thread_pointer()
-        {
-            return tstate;
+        if tstate != 0 {
+            // SAFETY: `Lock::Held` means that this thread is the holder, so the state is its own and
+            // alive. Where a caller breaks that rule, the holder is in the middle of its work, not
+            // at its end, and the state is a block of the heap, which is readable either way.
+            let thread: usize = unsafe { load(tstate + layout.tstate_thread as usize) };
+            if thread == thread_pointer() {
+                return tstate;
+            }
         }
     }
     thread_state()
