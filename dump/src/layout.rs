@@ -155,13 +155,13 @@ pub enum Gauge {
     LibcMapped = 4,
     /// Free inside the C library's heaps (`mallinfo2.fordblks`).
     LibcFree = 5,
-    /// Resident pages of program code and of read-only data in files.
+    /// Resident pages of program code and of data in files, as far as the program did not map them itself.
     Code = 6,
     /// Resident pages of thread stacks.
     Stacks = 7,
     /// Memory of the shim itself, resident.
     Shim = 8,
-    /// Resident pages of mappings that the program made itself.
+    /// Resident pages of mappings that the program made itself, whatever is mapped there.
     Mapped = 9,
 }
 

@@ -68,6 +68,16 @@ impl Ranges {
         cuts
     }
 
+    /// Bytes of `start..end` that ranges cover.
+    fn covered(&self, start: usize, end: usize) -> usize {
+        let first = match self.0.range(..start).next_back() {
+            Some((&at, _)) => at,
+            None => start,
+        };
+        let parts = self.0.range(first..end);
+        parts.map(|(&at, range)| (at + range.len).min(end).saturating_sub(at.max(start))).sum()
+    }
+
     /// Makes ranges whole again.
     fn undo(&mut self, cuts: &[Cut]) {
         for cut in cuts {
@@ -147,6 +157,11 @@ pub fn all() -> Vec<(usize, usize, u32)> {
     RANGES.lock().0.iter().map(|(&start, range)| (start, range.len, range.site)).collect()
 }
 
+/// Bytes of `start..end` that the program mapped itself.
+pub fn covered(start: usize, end: usize) -> usize {
+    RANGES.lock().covered(start, end)
+}
+
 /// For the time of a fork.
 pub fn hold() {
     RANGES.hold();
@@ -190,5 +205,15 @@ mod tests {
         table.take(0, 1000);
         assert_eq!(left(&table), []);
         assert!(table.take(0, 1000).is_empty());
+    }
+
+    #[test]
+    fn what_ranges_cover_is_counted() {
+        let table = ranges(&[(100, 100), (200, 50), (300, 10)]);
+        assert_eq!(table.covered(0, 1000), 160);
+        assert_eq!(table.covered(150, 305), 105);
+        assert_eq!(table.covered(120, 130), 10);
+        assert_eq!(table.covered(250, 300), 0);
+        assert_eq!(table.covered(0, 100), 0);
     }
 }

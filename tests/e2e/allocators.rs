@@ -1,6 +1,7 @@
 //! Whatever stands beneath or above the shim's hooks, and however the
 //! interpreter came into the process: each block is counted, once.
 
+use pyshim_dump::layout::Gauge;
 use pyshim_dump::record::Origin;
 use pyshim_dump::{Amount, Dump};
 use pyshim_tests::compare::{
@@ -267,5 +268,27 @@ fn code_that_dies_never_lends_its_name() {
             }
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
+    });
+}
+
+/// Only what is resident of a program's own mappings is in the table of memory.
+#[test]
+fn mappings_are_a_row_of_the_resident_set() {
+    on_every_interpreter(|python| {
+        let script = "\
+import mmap
+whole = mmap.mmap(-1, 48 << 20)
+half = mmap.mmap(-1, 64 << 20)
+gone = mmap.mmap(-1, 128 << 20)
+for one, pages in (whole, 48 << 8), (half, 16 << 8), (gone, 128 << 8):
+    for page in range(pages):
+        one[page << 12] = 1
+gone.close()
+";
+        let path = python.path.to_str().expect("UTF-8");
+        let dump = Run::new([path, "-c", script]).shim().success().dump();
+        let mapped = dump.gauge(Gauge::Mapped);
+        assert!((64 << 20..66 << 20).contains(&mapped), "{mapped}");
+        assert!(dump.gauge(Gauge::Rss) > mapped, "{mapped}");
     });
 }

@@ -130,6 +130,39 @@ fn every_kind_of_code_with_the_debug_allocators() {
     });
 }
 
+/// Where Python frames are left out, native frames still come in their order.
+#[test]
+fn deep_stacks_are_in_order() {
+    on_every_interpreter(|interpreter| {
+        for extent in ["leaf", "full"] {
+            let run = Run::python(interpreter, "positions_deep.py").env("PYSHIM_NATIVE", extent);
+            let dump = run.shim().success().dump();
+            let blocks = single_blocks(&dump);
+            let stack = |size: u64| match blocks.get(&(size + 33)).map(Vec::as_slice) {
+                Some(&[site]) => &site.stack.as_ref().expect("a definition").frames,
+                other => panic!("{extent}, {size}: at {:?} sites", other.map(<[_]>::len)),
+            };
+            // Runs of native frames and of Python frames.
+            let runs = |size: u64| -> Vec<usize> {
+                let python = |frame: &Frame| matches!(frame, Frame::Python { .. });
+                let same = |one: &Frame, other: &Frame| python(one) == python(other);
+                stack(size).chunk_by(same).map(<[Frame]>::len).collect()
+            };
+            let version = &interpreter.version;
+            let (shallow, deep, callback) = (runs(666_000), runs(888_000), runs(777_000));
+            let what = format!("{version}, {extent}: {shallow:?}, {deep:?}, {callback:?}");
+            // The same call of `bytes`, whatever the depth.
+            assert!(shallow[0] == deep[0] && shallow[0] == callback[0], "{what}");
+            // Before 3.11 each call of a Python function has native frames of its own.
+            if extent == "full" && interpreter.minor < 11 {
+                continue;
+            }
+            let expected = if extent == "leaf" { [2, 2, 2] } else { [5, 3, 5] };
+            assert_eq!([shallow.len(), deep.len(), callback.len()], expected, "{what}");
+        }
+    });
+}
+
 /// Dead code objects leave their addresses to others; no block may be given to a wrong one.
 #[test]
 fn code_objects_at_the_same_address() {

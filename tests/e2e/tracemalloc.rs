@@ -142,7 +142,6 @@ macro_rules! workloads {
 
 workloads! {
     json_in_c_and_in_python: "json",
-    #[ignore = "a limit: the parser's recursion makes more native stacks than there are sites"]
     the_parser_and_the_compiler: "ast",
     xml_trees_and_documents: "xml",
     mail: "email",

@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use pyshim_dump::layout::Gauge;
 
-use crate::{real, store, sys};
+use crate::{mappings, real, store, sys};
 
 /// Memory that pymalloc holds in arenas.
 pub static ARENAS: AtomicU64 = AtomicU64::new(0);
@@ -65,7 +65,8 @@ pub fn take() -> Vec<u8> {
         set(Gauge::LibcFree, info.fordblks as u64);
     }
     let smaps = sys::read_file(b"/proc/self/smaps\0");
-    let shares = shares(&String::from_utf8_lossy(&smaps));
+    let shares = shares(&String::from_utf8_lossy(&smaps), mappings::covered);
+    set(Gauge::Mapped, shares.mapped);
     set(Gauge::Code, shares.files);
     set(Gauge::Stacks, shares.stacks);
     set(Gauge::Shim, shares.dump + sys::own_resident());
@@ -83,17 +84,27 @@ struct Shares {
     files: u64,
     stacks: u64,
     dump: u64,
+    mapped: u64,
 }
 
-/// Adds up resident pages by what is mapped.
-fn shares(smaps: &str) -> Shares {
+/// Adds up resident pages by what is mapped. `covered` says how many bytes of a range the program
+/// mapped itself; where the kernel made one area of several mappings, that part of its pages counts.
+fn shares(smaps: &str, covered: impl Fn(usize, usize) -> usize) -> Shares {
     let mut shares = Shares::default();
     let mut kind = "";
     let mut dump = false;
+    let (mut len, mut own) = (0, 0);
     for line in smaps.lines() {
         if let Some(rest) = line.strip_prefix("Rss:") {
             let bytes = kib(rest);
             shares.total += bytes;
+            let mapped = match own {
+                0 => 0,
+                _ if own >= len => bytes,
+                _ => (u128::from(bytes) * own as u128 / len as u128) as u64,
+            };
+            shares.mapped += mapped;
+            let bytes = bytes - mapped;
             match kind {
                 "[stack]" => shares.stacks += bytes,
                 _ if dump => shares.dump += bytes,
@@ -103,13 +114,20 @@ fn shares(smaps: &str) -> Shares {
         } else if line.as_bytes().first().is_some_and(|byte| !byte.is_ascii_uppercase()) {
             // address perms offset device inode path
             let mut fields = line.split_ascii_whitespace();
-            let permissions = fields.nth(1).unwrap_or("");
+            let range = fields.next().and_then(range).unwrap_or((0, 0));
+            (len, own) = (range.1.saturating_sub(range.0), covered(range.0, range.1));
+            let permissions = fields.next().unwrap_or("");
             kind = fields.nth(3).unwrap_or("");
             // The only files mapped shared and writable that we count as ours are dumps.
             dump = permissions == "rw-s" && kind.ends_with(".dump");
         }
     }
     shares
+}
+
+fn range(text: &str) -> Option<(usize, usize)> {
+    let (start, end) = text.split_once('-')?;
+    Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?))
 }
 
 fn kib(text: &str) -> u64 {
@@ -131,13 +149,23 @@ Rss:                   8 kB
 Rss:                  16 kB
 7f40-7f50 rw-p 00000000 00:00 0
 Rss:                  32 kB
+7f60-7f80 rw-p 00000000 00:00 0
+Rss:                 256 kB
+7f90-7fb0 r--p 00000000 fe:00 14 /data
+Rss:                 128 kB
 7ffd-7fff rw-p 00000000 00:00 0 [stack]
 Rss:                  64 kB
 ";
-        let shares = shares(text);
-        assert_eq!(shares.files, 8 << 10);
+        let own = |start, _| match start {
+            0x7f60 => 0x20,
+            0x7f90 => 0x8,
+            _ => 0,
+        };
+        let shares = shares(text, own);
+        assert_eq!(shares.mapped, (256 + 32) << 10);
+        assert_eq!(shares.files, (8 + 96) << 10);
         assert_eq!(shares.dump, 16 << 10);
         assert_eq!(shares.stacks, 64 << 10);
-        assert_eq!(shares.total, 120 << 10);
+        assert_eq!(shares.total, (120 + 256 + 128) << 10);
     }
 }

@@ -18,6 +18,9 @@ use crate::sys;
 /// Python frames kept of one stack.
 pub const MAX_PYTHON: usize = 192;
 
+/// Frames that are looked through for the beginning of an evaluation loop.
+const MOST_LOOKED_AT: usize = 1 << 16;
+
 /// The interpreter that is walked; null: none, or its layout is unknown.
 static LAYOUT: AtomicPtr<Layout> = AtomicPtr::new(core::ptr::null_mut());
 /// `PyGILState_GetThisThreadState`.
@@ -128,13 +131,14 @@ fn state_under_lock(layout: &Layout) -> usize {
         // SAFETY: the address of a function of this type, which reads a static variable.
         let holder: extern "C" fn() -> usize = unsafe { core::mem::transmute(holder) };
         let tstate = holder();
-        // SAFETY: `Lock::Held` means that this thread is the holder, so the state is its own and
-        // alive. Where a caller breaks that rule, the holder is in the middle of its work, not at
-        // its end, and the state is a block of the heap, which is readable either way.
-        if tstate != 0
-            && unsafe { load::<usize>(tstate + layout.tstate_thread as usize) } == thread_pointer()
-        {
-            return tstate;
+        if tstate != 0 {
+            // SAFETY: `Lock::Held` means that this thread is the holder, so the state is its own and
+            // alive. Where a caller breaks that rule, the holder is in the middle of its work, not
+            // at its end, and the state is a block of the heap, which is readable either way.
+            let thread: usize = unsafe { load(tstate + layout.tstate_thread as usize) };
+            if thread == thread_pointer() {
+                return tstate;
+            }
         }
     }
     thread_state()
@@ -262,9 +266,16 @@ impl Top {
 
     /// Where on the C stack the innermost evaluation loop keeps its own frame; 0: not known.
     pub fn first_boundary(&self) -> usize {
-        let Some(at) = self.layout.frame_owner else { return 0 };
-        let mut frame = self.frame;
-        for _ in 0..MAX_PYTHON {
+        self.boundary_from(self.frame)
+    }
+
+    /// The same for the loop that runs `frame`, however many frames further out it began: without
+    /// it, native frames of callers could not be told from those of what is called.
+    fn boundary_from(&self, mut frame: usize) -> usize {
+        let (Some(at), Entry::Owners(_)) = (self.layout.frame_owner, self.layout.entry) else {
+            return 0;
+        };
+        for _ in 0..MOST_LOOKED_AT {
             if frame == 0 {
                 return 0;
             }
@@ -310,6 +321,8 @@ impl Top {
         }
         if let Some(mut last) = pending {
             last.entry = true;
+            // Frames are left out, but the loop is the same.
+            last.boundary = self.boundary_from(frame);
             seen(last);
         }
         frame != 0
