@@ -84,6 +84,17 @@ pub struct Sites<'a> {
     short_comprehensions: bool,
 }
 
+/// Stacks of a site with the same Python lines.
+#[derive(Default)]
+struct Telling {
+    /// What they gained from the old runs to the new ones.
+    change: f64,
+    /// The one that is shown, and what it has.
+    dump: usize,
+    stack: u32,
+    amount: f64,
+}
+
 /// What is known of the native modules before sites are told apart.
 #[derive(Default)]
 struct Natives {
@@ -381,22 +392,24 @@ impl<'a> Sites<'a> {
     /// Of the stacks of a site the one with most of the change, in the newest dump that has it.
     fn telling(&self, site: &Site, old: usize, metric: Metric) -> Option<(usize, u32)> {
         let new = self.totals.len() - old;
-        let mut changes: BTreeMap<Vec<LineId>, (f64, usize, u32)> = BTreeMap::new();
+        let mut changes: BTreeMap<Vec<LineId>, Telling> = BTreeMap::new();
         for &(dump, stack) in &site.stacks {
             let &(run, loaded) = self.dumps.get(dump)?;
-            let value = self.amount(dump, loaded, stack, metric);
-            let value = match run < old {
-                true => -value / old as f64,
-                false => value / new as f64,
+            let amount = self.amount(dump, loaded, stack, metric);
+            let entry = changes.entry(self.callers(dump, stack)).or_default();
+            entry.change += match run < old {
+                true => -amount / old as f64,
+                false => amount / new as f64,
             };
-            let entry = changes.entry(self.callers(dump, stack)).or_insert((0.0, dump, stack));
-            entry.0 += value;
-            // Dumps come in order: the last is the newest.
-            (entry.1, entry.2) = (dump, stack);
+            // Dumps come in order: the last is the newest. Of its stacks the heaviest.
+            if entry.dump < dump || entry.amount <= amount {
+                (entry.dump, entry.stack, entry.amount) = (dump, stack, amount);
+            }
         }
-        let whole: f64 = changes.values().map(|it| it.0).sum();
-        let most = changes.values().max_by(|a, b| (a.0 * whole).total_cmp(&(b.0 * whole)))?;
-        Some((most.1, most.2))
+        let whole: f64 = changes.values().map(|it| it.change).sum();
+        let size = |it: &&Telling| it.change * whole.signum();
+        let most = changes.values().max_by(|a, b| size(a).total_cmp(&size(b)))?;
+        Some((most.dump, most.stack))
     }
 
     /// What a dump has at one stack.
