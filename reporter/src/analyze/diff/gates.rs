@@ -10,7 +10,7 @@ use crate::symbolize::Symbols;
 use super::leaks::{Leak, leaks};
 use super::result::{Asked, Blamed, Change, Check, Gate, Limit, Metric, Unit, Verdict, Watch};
 use super::sites::Sites;
-use super::{Measured, noise_of, notes, side};
+use super::{Measured, noise_of, notes, reconcile, side};
 
 /// Holds `new` runs to the gates; increases are counted from the `old` ones. At most `top` sites are
 /// named for a gate. What cannot be told is a problem, not a pass.
@@ -28,7 +28,8 @@ pub fn check(
         }
     }
     let runs: Vec<&Run> = old.iter().chain(new).collect();
-    let sites = Sites::new(&runs, symbols);
+    let mut sites = Sites::new(&runs, symbols);
+    reconcile(&mut sites, old.len());
     let measured = Measured::new(&sites, old.len());
     let mut bench = Bench { sites, measured, old: old.len(), top, symbols };
     let mut gates = Vec::new();

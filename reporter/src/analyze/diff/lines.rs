@@ -6,7 +6,8 @@
 //! bytes of code it has). That is the line's *shape*. Functions are matched by
 //! file and name, and the lines of a function by their sequence: of texts where
 //! the files are still those that ran, else of shapes, else (another version of
-//! the interpreter) of distances from the function's first line.
+//! the interpreter) of distances from the function's first line. Shapes of
+//! before 3.11 are often alike; what they part wrongly, `reconcile` puts together.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -23,6 +24,8 @@ use super::paths::{Place, relocate};
 
 /// The same for the same line in every run.
 pub type LineId = u32;
+/// The same for the same function in every run.
+pub type FunctionId = u32;
 
 /// A file of the program or a library, the same in every run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +34,9 @@ struct FileId(u32);
 /// All lines with code of all runs.
 #[derive(Default)]
 pub struct Lines {
-    next: LineId,
+    /// For each line, its function.
+    function_of: Vec<FunctionId>,
+    functions_known: FunctionId,
     /// Names are compared without the classes and functions around them: before CPython 3.11 code
     /// objects did not know these.
     short_names: bool,
@@ -45,6 +50,7 @@ pub struct Lines {
 
 /// A function as it was in the run that came last.
 struct Known {
+    id: FunctionId,
     function: Rc<Function>,
     ids: Vec<LineId>,
 }
@@ -94,7 +100,8 @@ impl Lines {
             let Some(&id) = files.get(file) else { continue };
             let name = self.name(name).to_owned();
             let known = self.functions.entry((id, name.clone())).or_default();
-            let found = place(known, &functions, &mut self.next, symbols);
+            let ids = Ids { of_lines: &mut self.function_of, functions: &mut self.functions_known };
+            let found = place(known, &functions, ids, symbols);
             placed.insert((file.to_owned(), name), found);
         }
         self.dumps.push(placed);
@@ -109,6 +116,11 @@ impl Lines {
             let at = placed.function.lines.binary_search(&line).ok()?;
             placed.ids.get(at).copied()
         })
+    }
+
+    /// The function that a line is in.
+    pub fn function(&self, line: LineId) -> Option<FunctionId> {
+        self.function_of.get(line as usize).copied()
     }
 
     fn name<'a>(&self, name: &'a str) -> &'a str {
@@ -260,12 +272,18 @@ impl Function {
     }
 }
 
+/// Ids that were given.
+struct Ids<'a> {
+    of_lines: &'a mut Vec<FunctionId>,
+    functions: &'a mut FunctionId,
+}
+
 /// Gives the lines of `functions` the ids that they have in `known`, and new ones else. All have the
 /// same name, in the same file.
 fn place(
     known: &mut Vec<Known>,
     functions: &[Rc<Function>],
-    next: &mut LineId,
+    ids: Ids,
     symbols: &mut Symbols,
 ) -> Vec<Placed> {
     let matched = match (known.len(), functions) {
@@ -280,19 +298,21 @@ fn place(
             Some(before) => match_lines(&before.function, function, symbols),
             None => vec![None; function.lines.len()],
         };
-        let id = |was: Option<usize>| {
+        let id = before.map_or(*ids.functions, |before| before.id);
+        *ids.functions = (*ids.functions).max(id + 1);
+        let line = |was: Option<usize>| {
             was.and_then(|was| before?.ids.get(was).copied()).unwrap_or_else(|| {
-                *next += 1;
-                *next
+                ids.of_lines.push(id);
+                ids.of_lines.len() as LineId - 1
             })
         };
-        let ids: Vec<LineId> = lines.into_iter().map(id).collect();
-        let now = Known { function: Rc::clone(function), ids: ids.clone() };
+        let lines: Vec<LineId> = lines.into_iter().map(line).collect();
+        let now = Known { id, function: Rc::clone(function), ids: lines.clone() };
         match was.and_then(|was| known.get_mut(was)) {
             Some(slot) => *slot = now,
             None => known.push(now),
         }
-        placed.push(Placed { function: Rc::clone(function), ids });
+        placed.push(Placed { function: Rc::clone(function), ids: lines });
     }
     known.sort_by_key(|known| known.function.first_line);
     placed

@@ -9,7 +9,7 @@ mod paths;
 pub mod result;
 mod sites;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::read::{Loaded, Run};
 use crate::symbolize::Symbols;
@@ -27,6 +27,7 @@ use sites::{Sample, Sites};
 pub fn compare(old: &[Run], new: &[Run], symbols: &mut Symbols) -> Comparison {
     let runs: Vec<&Run> = old.iter().chain(new).collect();
     let mut sites = Sites::new(&runs, symbols);
+    reconcile(&mut sites, old.len());
     let measured = Measured::new(&sites, old.len());
     let changed = measured.ranked(Metric::Survivors, |changes| {
         changes.iter().any(|change| change.verdict != Verdict::Quiet)
@@ -51,6 +52,49 @@ pub fn compare(old: &[Run], new: &[Run], symbols: &mut Symbols) -> Comparison {
         quiet,
         notes: notes(old, new, symbols),
     }
+}
+
+/// A site that is gone and one that is new, in the same functions and with the same figures, are one
+/// whose line was not recognized.
+fn reconcile(sites: &mut Sites, old: usize) {
+    let mut gone: HashMap<sites::Around, Vec<usize>> = HashMap::new();
+    for (index, site) in sites.list.iter().enumerate() {
+        if let (Some(around), Presence::Gone) = (&site.around, presence(sites, index, old)) {
+            gone.entry(around.clone()).or_default().push(index);
+        }
+    }
+    let mut merged = Vec::new();
+    for index in 0..sites.list.len() {
+        let Some(site) = sites.list.get(index) else { continue };
+        let candidates = site.around.as_ref().and_then(|around| gone.get_mut(around));
+        let Some(candidates) = candidates.filter(|_| presence(sites, index, old) == Presence::New)
+        else {
+            continue;
+        };
+        let figures = Figures { sites, old };
+        let same = |&other: &usize| {
+            let Some(other) = figures.sites.list.get(other) else { return false };
+            let (before, after) = (other.samples.get(..old), site.samples.get(old..));
+            let both: Vec<Sample> = before.into_iter().chain(after).flatten().copied().collect();
+            let metrics = metrics(site.mapping).iter();
+            let quiet = |metric| figures.change(metric, &both, false).verdict == Verdict::Quiet;
+            metrics.copied().all(quiet)
+        };
+        if let Some(at) = candidates.iter().position(same) {
+            merged.push((candidates.remove(at), index));
+        }
+    }
+    for &(site, other) in &merged {
+        sites.merge(site, other);
+    }
+    let taken: BTreeSet<usize> = merged.into_iter().map(|it| it.1).collect();
+    let mut index = 0..;
+    sites.list.retain(|_| index.next().is_none_or(|index| !taken.contains(&index)));
+}
+
+/// The figures of a site.
+fn metrics(mapping: bool) -> &'static [Metric] {
+    if mapping { &[Metric::Mapped] } else { &Metric::HEAP }
 }
 
 fn noise_of(old: &[Run], new: &[Run]) -> Noise {
@@ -86,11 +130,10 @@ impl Measured {
     fn new(sites: &Sites, old: usize) -> Measured {
         let figures = Figures { sites, old };
         let of_site = |site: &sites::Site| -> Vec<Change> {
-            let metrics: &[Metric] = match site.mapping {
-                true => &[Metric::Mapped],
-                false => &Metric::HEAP,
-            };
-            metrics.iter().map(|&metric| figures.change(metric, &site.samples, false)).collect()
+            metrics(site.mapping)
+                .iter()
+                .map(|&metric| figures.change(metric, &site.samples, false))
+                .collect()
         };
         let mut totals: Vec<Change> = Metric::HEAP
             .iter()

@@ -5,6 +5,10 @@
 //! t (two-sided, 99 %) times the standard error that follows from it. Two runs
 //! say little about the spread: t would be 63.7 and hide whatever is noisy at
 //! all, so that then 95 % have to do (12.7). Five runs say much more (4.6).
+//!
+//! With one old run nothing is measured, and 2 % of a figure (a quarter of a
+//! speed) pass for noise. A few objects always do: 4 KiB, 64 blocks, 1 KiB/s,
+//! and an eighth of that once three old runs agree.
 
 use super::result::{Change, Metric, Unit, Verdict};
 
@@ -36,12 +40,12 @@ impl Figure<'_> {
             verdict: Verdict::Quiet,
         };
         let (Some(was), Some(is)) = (old_mean, new_mean) else { return change };
-        let (few, shares) = (old.len() < 2, 1.0 / old.len() as f64 + 1.0 / new.len() as f64);
+        let shares = 1.0 / old.len() as f64 + 1.0 / new.len() as f64;
         let measured = spread(&old, &new)
             .map_or(0.0, |(variance, freedom)| student(freedom) * (variance * shares).sqrt());
-        let told = 2.0 * (self.variance * shares).sqrt();
-        let allowance = if few { allowance(self.metric, was) } else { least(self.metric) };
-        change.tolerance = allowance.max(measured).max(told).max(self.resolution);
+        let told = CERTAIN * (self.variance * shares).sqrt();
+        let allowed = allowance(self.metric, was, old.len());
+        change.tolerance = allowed.max(measured).max(told).max(self.resolution);
         change.verdict = match is - was {
             more if more > change.tolerance => Verdict::More,
             less if -less > change.tolerance => Verdict::Less,
@@ -75,23 +79,28 @@ fn student(freedom: usize) -> f64 {
     freedom.checked_sub(1).and_then(|at| TABLE.get(at)).copied().unwrap_or(2.845)
 }
 
+/// So many standard errors that a run tells of itself are noise: one in a thousand lies further off,
+/// of the thousand sites that a sampled run has.
+const CERTAIN: f64 = 3.3;
+
 /// Part of the old figure that may change unnoticed where nothing measures the noise.
 pub const TOLERANCE: f64 = 0.02;
 /// The same of a speed, which depends on that of the machine.
 pub const TOLERANCE_OF_GROWTH: f64 = 0.25;
 
-/// With one old run: 2 % (a quarter of a speed), and what [`least`] says eight times over.
-fn allowance(metric: Metric, old: f64) -> f64 {
-    let part = if metric == Metric::Growth { TOLERANCE_OF_GROWTH } else { TOLERANCE };
-    (old.abs() * part).max(8.0 * least(metric))
-}
-
-/// What never matters: a few objects more or less.
-pub fn least(metric: Metric) -> f64 {
-    match metric.unit() {
-        Unit::Bytes => 512.0,
-        Unit::Blocks => 8.0,
-        Unit::Rate => 128.0,
+/// What may change unnoticed, whatever was measured. Two runs are alike by chance often enough that
+/// a few objects prove nothing.
+fn allowance(metric: Metric, old: f64, runs: usize) -> f64 {
+    let least = match metric.unit() {
+        Unit::Bytes => 4096.0,
+        Unit::Blocks => 64.0,
+        Unit::Rate => 1024.0,
+    };
+    match runs {
+        1 if metric == Metric::Growth => (old.abs() * TOLERANCE_OF_GROWTH).max(least),
+        1 => (old.abs() * TOLERANCE).max(least),
+        2 => least,
+        _ => least / 8.0,
     }
 }
 
@@ -120,9 +129,11 @@ mod tests {
         let noisy = [100_000.0, 140_000.0, 120_000.0];
         assert_eq!(change(&noisy, &[180_000.0]).verdict, Verdict::Quiet);
         assert_eq!(change(&noisy, &[400_000.0]).verdict, Verdict::More);
-        let steady = [100_000.0, 100_000.0];
+        let steady = [100_000.0; 3];
         assert_eq!(change(&steady, &[100_512.0]).verdict, Verdict::Quiet);
         assert_eq!(change(&steady, &[100_513.0]).verdict, Verdict::More);
+        assert_eq!(change(&steady[..2], &[104_096.0]).verdict, Verdict::Quiet);
+        assert_eq!(change(&steady[..2], &[104_097.0]).verdict, Verdict::More);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::analyze::stacks::{Location, LocationId, Stacks, add, last};
 use crate::read::{Loaded, Run};
 use crate::symbolize::{ModuleId, Symbols};
 
-use super::lines::{LineId, Lines, minor};
+use super::lines::{FunctionId, LineId, Lines, minor};
 use super::paths;
 use super::result::{Metric, Place};
 
@@ -54,8 +54,19 @@ struct Key {
     own: Option<LineId>,
 }
 
+/// What two sites share if only the line may be another.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Around {
+    mapping: bool,
+    native: Option<(String, Option<String>)>,
+    inner: Option<FunctionId>,
+    own: Option<FunctionId>,
+}
+
 /// A site of one or more runs.
 pub struct Site {
+    /// The functions that it is in; `None` if there are none.
+    pub around: Option<Around>,
     /// Address space rather than blocks of a heap.
     pub mapping: bool,
     /// For each run, what it has here.
@@ -185,12 +196,12 @@ impl<'a> Sites<'a> {
             for (slot, &stack) in site_of.iter_mut().zip(&stack_of).filter(|it| *it.1 != NONE) {
                 *slot = *of_stack.entry(stack).or_insert_with(|| {
                     let key = self.key(index, stack, symbols);
-                    let mapping = key.mapping;
+                    let (mapping, around) = (key.mapping, self.around(&key));
                     let next = self.list.len() as u32;
                     let site = *places.entry(key).or_insert(next);
                     if site == next {
                         let samples = vec![Sample::default(); runs];
-                        self.list.push(Site { mapping, samples, stacks: Vec::new() });
+                        self.list.push(Site { around, mapping, samples, stacks: Vec::new() });
                     }
                     if let Some(known) = self.list.get_mut(site as usize) {
                         known.stacks.push((index, stack));
@@ -295,6 +306,27 @@ impl<'a> Sites<'a> {
         };
         let native = native.map(|native| native.1);
         Key { mapping, unknown, native, inner: id(frames.0), own: id(frames.1) }
+    }
+
+    fn around(&self, key: &Key) -> Option<Around> {
+        let function = |line: Option<LineId>| line.and_then(|line| self.lines.function(line));
+        Some(Around {
+            mapping: key.mapping,
+            native: key.native.clone(),
+            inner: Some(function(key.inner)?),
+            own: function(key.own),
+        })
+    }
+
+    /// Makes `other` a part of `site`.
+    pub fn merge(&mut self, site: usize, other: usize) {
+        let Some(taken) = self.list.get_mut(other) else { return };
+        let (samples, stacks) =
+            (std::mem::take(&mut taken.samples), std::mem::take(&mut taken.stacks));
+        let Some(into) = self.list.get_mut(site) else { return };
+        into.samples.iter_mut().zip(&samples).for_each(|(sum, sample)| sum.add(sample));
+        into.stacks.extend(stacks);
+        into.stacks.sort_unstable();
     }
 
     /// The innermost native function of the program that a stack has above its Python frames, and

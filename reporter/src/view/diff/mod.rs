@@ -164,7 +164,7 @@ fn noise(noise: Noise) -> String {
     match noise {
         Noise { old: 0, .. } => String::new(),
         Noise { old, measured: true, .. } => {
-            format!("noise was measured between {old} old runs; changes within it are left out")
+            format!("noise was measured on {old} old runs; changes within it are left out")
         }
         _ => {
             "one old run: changes up to 2 % (of growth 25 %), 4 KiB, 64 blocks, 1 KiB/s count as noise; more old runs measure it".into()
