@@ -43,6 +43,8 @@ pub struct Lines {
     places: HashMap<Place, FileId>,
     /// For each file of the program its path in the run that came last.
     own: BTreeMap<u32, String>,
+    /// The script that the process before ran.
+    script: Option<FileId>,
     functions: HashMap<(FileId, String), Vec<Known>>,
     /// For each dump, its functions by file and name.
     dumps: Vec<HashMap<(String, String), Vec<Placed>>>,
@@ -172,18 +174,38 @@ impl Lines {
         for (path, id) in moved {
             self.places.insert(Place::Own(path), FileId(id));
         }
+        // A script under another name is still what was run.
+        let script = script(loaded, &now);
+        if let (Some(path), Some(before)) = (script, self.script) {
+            let still_there = self.own.get(&before.0).is_some_and(|was| now.contains(was.as_str()));
+            if !still_there {
+                self.places.entry(Place::Own(path.to_owned())).or_insert(before);
+            }
+        }
         let mut found = HashMap::new();
         for (name, place) in places {
             let path = own(&place);
             let next = FileId(self.places.len() as u32);
             let id = *self.places.entry(place).or_insert(next);
             if let Some(path) = path {
+                if script == Some(path.as_str()) {
+                    self.script = Some(id);
+                }
                 self.own.insert(id.0, path);
             }
             found.insert(name, id);
         }
         found
     }
+}
+
+/// The first argument that is a file whose code ran.
+fn script<'a>(loaded: &Loaded, files: &BTreeSet<&'a str>) -> Option<&'a str> {
+    let process = &loaded.dump.process;
+    process.argv.iter().skip(1).find_map(|argument| match Place::of(argument, &process.directory) {
+        Place::Own(path) => files.get(path.as_str()).copied(),
+        _ => None,
+    })
 }
 
 /// Of the interpreter; 0 if the process runs none.

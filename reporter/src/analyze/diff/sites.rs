@@ -5,22 +5,24 @@
 //! of the program's own that led there. What led to it further out does not
 //! part sites, or every rename of a caller would make all below it new.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::rc::Rc;
+mod natives;
+mod shown;
+
+use std::collections::HashMap;
 
 use pyshim_dump::Amount;
 
 use crate::analyze::growth::{self, NONE, Times, Trend};
 use crate::analyze::names::Names;
 use crate::analyze::report::{self, Frame, Source};
-use crate::analyze::roles::{Role, file_name};
+use crate::analyze::roles::Role;
 use crate::analyze::stacks::{Location, LocationId, Stacks, add, last};
 use crate::read::{Loaded, Run};
-use crate::symbolize::{ModuleId, Symbols};
+use crate::symbolize::Symbols;
 
 use super::lines::{FunctionId, LineId, Lines, minor};
 use super::paths;
-use super::result::{Metric, Place};
+use natives::Natives;
 
 /// What one run has at a site.
 #[derive(Clone, Copy, Debug, Default)]
@@ -95,26 +97,6 @@ pub struct Sites<'a> {
     short_comprehensions: bool,
 }
 
-/// Stacks of a site with the same Python lines.
-#[derive(Default)]
-struct Telling {
-    /// What they gained from the old runs to the new ones.
-    change: f64,
-    /// The one that is shown, and what it has.
-    dump: usize,
-    stack: u32,
-    amount: f64,
-}
-
-/// What is known of the native modules before sites are told apart.
-#[derive(Default)]
-struct Natives {
-    /// By a module's name, its builds.
-    builds: HashMap<String, BTreeSet<Vec<u8>>>,
-    /// By a module's name, files of which no function has a name.
-    nameless: BTreeMap<String, BTreeSet<ModuleId>>,
-}
-
 /// A line that is in no code object that is known.
 const NO_LINE: LineId = LineId::MAX;
 
@@ -145,43 +127,27 @@ impl<'a> Sites<'a> {
         for (_, loaded) in sites.dumps.clone() {
             sites.lines.add(loaded, symbols);
             sites.stacks.add_all(&loaded.dump, symbols);
-            for module in &loaded.dump.modules {
-                let module = &module.loaded;
-                let build = match module.build_id.is_empty() {
-                    true => module.path.clone().into_bytes(),
-                    false => module.build_id.clone(),
-                };
-                sites.natives.builds.entry(module_name(&module.path)).or_default().insert(build);
-            }
+            sites.natives.add(loaded);
         }
-        sites.find_nameless(symbols);
+        sites.look_at_names(symbols);
         sites.gather(runs.len(), symbols);
         sites
     }
 
-    /// Names of one build and offsets into another can not be compared: where one build has no names,
-    /// the module alone has to do.
-    fn find_nameless(&mut self, symbols: &mut Symbols) {
-        let mut named: BTreeMap<ModuleId, bool> = BTreeMap::new();
+    /// Which native files have names.
+    fn look_at_names(&mut self, symbols: &mut Symbols) {
         for stack in &self.stacks.list {
             for &id in native_part(&self.stacks, &stack.locations) {
-                let Some(Location::Native { module, role: Role::Program, .. }) =
+                let Some(&Location::Native { module, role: Role::Program, .. }) =
                     self.stacks.location(id)
                 else {
                     continue;
                 };
-                let has_name = |frame: &report::Frame| {
-                    matches!(frame, Frame::Native { function: Some(_), .. })
-                };
                 let frames = self.names.of(&self.stacks, symbols, id).to_vec();
-                let has = frames.iter().any(|&frame| self.names.frame(frame).is_some_and(has_name));
-                *named.entry(*module).or_default() |= has;
-            }
-        }
-        for (module, has) in named {
-            if !has {
-                let name = module_name(symbols.path(module));
-                self.natives.nameless.entry(name).or_default().insert(module);
+                let has_name = frames.iter().any(|&frame| {
+                    matches!(self.names.frame(frame), Some(Frame::Native { function: Some(_), .. }))
+                });
+                self.natives.saw(module, symbols.path(module), has_name);
             }
         }
     }
@@ -339,8 +305,7 @@ impl<'a> Sites<'a> {
         let Sites { stacks, names, natives, .. } = self;
         let mut fallback = None;
         for &id in native_part(stacks, locations) {
-            let Some(Location::Native { role: Role::Program, module, .. }) = stacks.location(id)
-            else {
+            let Some(Location::Native { role: Role::Program, .. }) = stacks.location(id) else {
                 continue;
             };
             let frames = names.of(stacks, symbols, id).to_vec();
@@ -348,7 +313,7 @@ impl<'a> Sites<'a> {
             let Some(frame) = own.or(frames.first()).and_then(|&frame| names.frame(frame)) else {
                 continue;
             };
-            let found = (frame.clone(), natives.key(frame, module));
+            let found = (frame.clone(), natives.key(frame));
             if own.is_some() {
                 return Some(found);
             }
@@ -381,100 +346,6 @@ impl<'a> Sites<'a> {
         }
         (inner, None)
     }
-
-    /// A site for the report, with the stack that has most of what changed in `metric` between the
-    /// first `old` runs and the others.
-    pub fn place(
-        &mut self,
-        site: usize,
-        old: usize,
-        metric: Metric,
-        symbols: &mut Symbols,
-    ) -> Place {
-        let Some(known) = self.list.get(site) else { return Place::default() };
-        let mapping = known.mapping;
-        let Some((dump, stack)) = self.telling(known, old, metric) else {
-            return Place::default();
-        };
-        let Some(&(_, loaded)) = self.dumps.get(dump) else { return Place::default() };
-        let Some(raw) = self.stacks.list.get(stack as usize) else { return Place::default() };
-        let (source, truncated, locations) = (raw.source, raw.truncated, raw.locations.clone());
-
-        let (directory, as_of) = (&loaded.dump.process.directory, loaded.dump.started_unix_ns);
-        let native = self.native(&locations, symbols).map(|(frame, _)| Rc::new(frame));
-        let (inner, own) = self.python(dump, &locations);
-        let (mut ids, mut shown, mut begins) = (Vec::new(), Vec::new(), Vec::new());
-        for &location in &locations {
-            let frames = self.names.of(&self.stacks, symbols, location).to_vec();
-            begins.push(shown.len());
-            for &frame in &frames {
-                let source =
-                    |_, file: &str, line| symbols.source_as_of(directory, file, line, as_of);
-                shown.extend(self.names.show(frame, source));
-            }
-            ids.extend(frames);
-        }
-        let frame = |at: Option<usize>| shown.get(*begins.get(at?)?).cloned();
-        let (inner, own) = (frame(inner), frame(own));
-        let id = self.names.site_id(source, &ids);
-        let site = report::Site { id, stack: shown, truncated };
-        Place { native, inner, own, directory: directory.clone(), mapping, site }
-    }
-
-    /// Of the stacks of a site the one with most of the change, in the newest dump that has it.
-    fn telling(&self, site: &Site, old: usize, metric: Metric) -> Option<(usize, u32)> {
-        let new = self.totals.len() - old;
-        let mut changes: BTreeMap<Vec<LineId>, Telling> = BTreeMap::new();
-        for &(dump, stack) in &site.stacks {
-            let &(run, loaded) = self.dumps.get(dump)?;
-            let amount = self.amount(dump, loaded, stack, metric);
-            let entry = changes.entry(self.callers(dump, stack)).or_default();
-            entry.change += match run < old {
-                true => -amount / old as f64,
-                false => amount / new as f64,
-            };
-            // Dumps come in order: the last is the newest. Of its stacks the heaviest.
-            if entry.dump < dump || entry.amount <= amount {
-                (entry.dump, entry.stack, entry.amount) = (dump, stack, amount);
-            }
-        }
-        let whole: f64 = changes.values().map(|it| it.change).sum();
-        let size = |it: &&Telling| it.change * whole.signum();
-        let most = changes.values().max_by(|a, b| size(a).total_cmp(&size(b)))?;
-        Some((most.dump, most.stack))
-    }
-
-    /// What a dump has at one stack.
-    fn amount(&self, dump: usize, loaded: &Loaded, stack: u32, metric: Metric) -> f64 {
-        let Some(raw) = self.stacks.list.get(stack as usize) else { return 0.0 };
-        let here = raw.sites.iter().filter(|it| it.0 as usize == dump);
-        let amount = |&(_, id): &(u32, u32)| {
-            let Some(site) = loaded.dump.sites.get(id as usize) else { return 0 };
-            match metric {
-                Metric::SurvivingBlocks => last(&loaded.dump, id as usize).blocks,
-                Metric::Allocated => site.totals.allocated.bytes,
-                Metric::AllocatedBlocks => site.totals.allocated.blocks,
-                Metric::Peak => site.peak.bytes,
-                Metric::Survivors | Metric::Growth | Metric::Mapped => {
-                    last(&loaded.dump, id as usize).bytes
-                }
-            }
-        };
-        here.map(amount).fold(0u64, u64::saturating_add) as f64
-    }
-
-    /// The Python lines of a stack, the same in every run.
-    fn callers(&self, dump: usize, stack: u32) -> Vec<LineId> {
-        let Some(raw) = self.stacks.list.get(stack as usize) else { return Vec::new() };
-        let line = |&id: &LocationId| match self.stacks.location(id) {
-            Some(Location::Python(frame)) => {
-                let line = frame.line.unwrap_or(0);
-                Some(self.lines.id(dump, &frame.file, &frame.function, line).unwrap_or(NO_LINE))
-            }
-            _ => None,
-        };
-        raw.locations.iter().filter_map(line).collect()
-    }
 }
 
 /// The frames of a stack above its innermost Python frame.
@@ -482,60 +353,4 @@ fn native_part<'a>(stacks: &Stacks, locations: &'a [LocationId]) -> &'a [Locatio
     let python = |id: &LocationId| matches!(stacks.location(*id), Some(Location::Python(_)));
     let until = locations.iter().position(python).unwrap_or(locations.len());
     locations.get(..until).unwrap_or_default()
-}
-
-impl Natives {
-    /// What a function is called in every build of its module.
-    fn key(&self, frame: &Frame, module: &ModuleId) -> (String, Option<String>) {
-        let Frame::Native { module: path, function, offset, .. } = frame else {
-            return (String::new(), None);
-        };
-        let name = module_name(path);
-        let one_build = self.builds.get(&name).is_none_or(|builds| builds.len() <= 1);
-        let nameless = self.nameless.get(&name);
-        let function = match function {
-            // Some other build has no names at all.
-            Some(_) if !one_build && nameless.is_some_and(|it| !it.contains(module)) => None,
-            Some(function) => Some(function.clone()),
-            None if one_build => Some(format!("+0x{offset:x}")),
-            None => None,
-        };
-        (name, function)
-    }
-}
-
-/// A library's name without what differs from build to build: tags of the interpreter, versions,
-/// hashes that packaging tools add.
-fn module_name(path: &str) -> String {
-    let file = file_name(path);
-    let Some((name, _)) = file.split_once(".so") else { return file.to_owned() };
-    let name = name.split(".cpython-").next().unwrap_or(name);
-    let name = name.strip_suffix(".abi3").unwrap_or(name);
-    // `libx-0cf96a72.3.23.dev`: as auditwheel names what it bundles.
-    let hashed = name.char_indices().find(|&(at, letter)| {
-        let hash = name.get(at + 1..at + 9).unwrap_or("");
-        let ends = name.get(at + 9..).is_some_and(|it| it.is_empty() || it.starts_with('.'));
-        letter == '-' && ends && hash.len() == 8 && hash.bytes().all(|it| it.is_ascii_hexdigit())
-    });
-    let name = hashed.and_then(|(at, _)| name.get(..at)).unwrap_or(name);
-    format!("{name}.so")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::module_name;
-
-    #[test]
-    fn modules_are_the_same_in_every_build() {
-        for (path, name) in [
-            ("/x/rowpack.cpython-311-x86_64-linux-gnu.so", "rowpack.so"),
-            ("/x/_rust.abi3.so", "_rust.so"),
-            ("/usr/lib/libpng16.so.16.39.0", "libpng16.so"),
-            ("/n.libs/libopenblas64_p-r0-0cf96a72.3.23.dev.so", "libopenblas64_p-r0.so"),
-            ("/x/my-extension.so", "my-extension.so"),
-            ("/usr/bin/tool", "tool"),
-        ] {
-            assert_eq!(module_name(path), name, "{path}");
-        }
-    }
 }
