@@ -390,3 +390,185 @@ fn match_lines(old: &Function, new: &Function, symbols: &mut Symbols) -> Vec<Opt
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::State;
+    use crate::testing::Maker;
+
+    fn loaded(maker: &Maker) -> Loaded {
+        let path = "x.dump".into();
+        Loaded { path, dump: maker.dump(), state: State::Exited(0), root: None }
+    }
+
+    fn maker(python: &str) -> Maker {
+        let mut maker = Maker::new();
+        maker.process(python, &["python", "app.py"]);
+        maker
+    }
+
+    /// The ids of all lines that one function has in each of two dumps.
+    fn ids(file: [&str; 2], lines: [&[(u32, u32)]; 2]) -> [Vec<Option<LineId>>; 2] {
+        let dumps = [0, 1].map(|at: usize| {
+            let mut maker = maker("3.12.1");
+            let first = lines[at].first().map_or(1, |line| line.0) - 1;
+            maker.function(file[at], "load", first, lines[at]);
+            loaded(&maker)
+        });
+        let mut known = Lines::new(dumps.iter());
+        let mut symbols = Symbols::default();
+        dumps.iter().for_each(|dump| known.add(dump, &mut symbols));
+        [0, 1]
+            .map(|at| lines[at].iter().map(|line| known.id(at, file[at], "load", line.0)).collect())
+    }
+
+    #[test]
+    fn a_function_that_moved_is_the_same() {
+        let (old, new) = ([(11, 4), (12, 8), (13, 4)], [(41, 4), (42, 8), (43, 4)]);
+        let [before, after] = ids(["/old/app.py", "/new/app.py"], [&old, &new]);
+        assert!(before.iter().all(Option::is_some));
+        assert_eq!(before, after);
+    }
+
+    #[test]
+    fn a_line_inserted_into_a_function_is_new() {
+        let (old, new) = ([(11, 4), (12, 8), (13, 5)], [(11, 4), (12, 20), (13, 8), (14, 5)]);
+        let [before, after] = ids(["app.py", "app.py"], [&old, &new]);
+        assert_eq!([after[0], after[2], after[3]], [before[0], before[1], before[2]]);
+        assert!(!before.contains(&after[1]));
+    }
+
+    #[test]
+    fn a_line_that_changed_where_it_stood_is_the_same() {
+        let (old, new) = ([(11, 4), (12, 8), (13, 5)], [(21, 4), (22, 99), (23, 5)]);
+        let [before, after] = ids(["app.py", "app.py"], [&old, &new]);
+        assert_eq!(before, after);
+    }
+
+    #[test]
+    fn another_file_is_another_function() {
+        let lines = [(11, 4), (12, 8)];
+        let [before, after] = ids(["/srv/a.py", "/srv/b.py"], [&lines, &lines]);
+        assert!(before.iter().all(|id| !after.contains(id)));
+    }
+
+    #[test]
+    fn a_script_under_another_name_is_the_same() {
+        let mut known = Vec::new();
+        for script in ["/w/old.py", "/w/new.py"] {
+            let mut maker = Maker::new();
+            maker.process("3.12.1", &["python", "-X", "dev", script]);
+            maker.function(script, "load", 10, &[(11, 4)]);
+            known.push(loaded(&maker));
+        }
+        let mut lines = Lines::new(known.iter());
+        let mut symbols = Symbols::default();
+        known.iter().for_each(|dump| lines.add(dump, &mut symbols));
+        let id = lines.id(0, "/w/old.py", "load", 11);
+        assert!(id.is_some());
+        assert_eq!(id, lines.id(1, "/w/new.py", "load", 11));
+    }
+
+    #[test]
+    fn names_of_old_interpreters_lack_their_classes() {
+        let mut old = maker("3.10.1");
+        old.function("app.py", "load", 10, &[(11, 4)]);
+        let mut new = maker("3.12.1");
+        new.function("app.py", "Store.load", 30, &[(31, 4)]);
+        let dumps = [loaded(&old), loaded(&new)];
+        let mut lines = Lines::new(dumps.iter());
+        let mut symbols = Symbols::default();
+        dumps.iter().for_each(|dump| lines.add(dump, &mut symbols));
+        let id = lines.id(0, "app.py", "load", 11);
+        assert!(id.is_some());
+        assert_eq!(id, lines.id(1, "app.py", "Store.load", 31));
+    }
+
+    #[test]
+    fn functions_of_one_name_are_told_by_their_content() {
+        let (a, b) = ([(11, 4), (12, 30)], [(21, 7), (22, 40)]);
+        let mut old = maker("3.12.1");
+        old.function("app.py", "<lambda>", 11, &a);
+        old.function("app.py", "<lambda>", 21, &b);
+        let mut new = maker("3.12.1");
+        // The first is gone, and the second stands where it was.
+        new.function("app.py", "<lambda>", 11, &[(11, 7), (12, 40)]);
+        let dumps = [loaded(&old), loaded(&new)];
+        let mut lines = Lines::new(dumps.iter());
+        let mut symbols = Symbols::default();
+        dumps.iter().for_each(|dump| lines.add(dump, &mut symbols));
+        let now = lines.id(1, "app.py", "<lambda>", 12);
+        assert_eq!(now, lines.id(0, "app.py", "<lambda>", 22));
+        assert_ne!(now, lines.id(0, "app.py", "<lambda>", 12));
+    }
+
+    /// Whatever is inserted and taken out, the lines that are left are the same.
+    #[test]
+    fn edits_elsewhere_in_a_function_part_no_line() {
+        let mut seed = 11u64;
+        let mut random = move |below: u32| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) as u32 % below
+        };
+        for _ in 0..300 {
+            let begin = 2 + random(500);
+            let old: Vec<(u32, u32)> = (0..1 + random(30)).map(|at| (begin + at, at)).collect();
+            let (mut new, mut kept) = (Vec::new(), Vec::new());
+            let mut line = 2 + random(500);
+            for (at, &(_, column)) in old.iter().enumerate() {
+                for _ in 0..random(2) * random(4) {
+                    new.push((line, 1000 + random(1 << 20)));
+                    line += 1;
+                }
+                if random(4) > 0 {
+                    kept.push((at, new.len()));
+                    new.push((line, column));
+                    line += 1;
+                }
+            }
+            let [before, after] = ids(["/old/app.py", "/new/app.py"], [&old, &new]);
+            for (was, is) in kept {
+                assert_eq!(before[was], after[is], "{old:?} {new:?}");
+            }
+            let distinct: BTreeSet<_> = after.iter().collect();
+            assert_eq!(distinct.len(), after.len(), "two lines are never one");
+        }
+    }
+
+    #[test]
+    fn texts_tell_lines_of_one_shape_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let texts = [
+            "def load():\n    a = f()\n    c = h()\n",
+            "\n\ndef load():\n    a = f()\n    b = g()\n    c = h()\n",
+        ];
+        let mut dumps = Vec::new();
+        let mut files = Vec::new();
+        for (at, text) in texts.iter().enumerate() {
+            let file = folder.path().join(format!("{at}/app.py"));
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, text).unwrap();
+            let file = file.to_str().unwrap().to_owned();
+            let first = [1, 3][at];
+            let lines: Vec<(u32, u32)> =
+                (first + 1..first + 1 + [2, 3][at]).map(|line| (line, 4)).collect();
+            let mut maker = maker("3.12.1");
+            // After the files were written.
+            maker.put64(
+                std::mem::offset_of!(pyshim_dump::layout::Header, started_unix_ns),
+                u64::MAX / 2,
+            );
+            maker.function(&file, "load", first, &lines);
+            dumps.push(loaded(&maker));
+            files.push(file);
+        }
+        let mut lines = Lines::new(dumps.iter());
+        let mut symbols = Symbols::default();
+        dumps.iter().for_each(|dump| lines.add(dump, &mut symbols));
+        let old = |line| lines.id(0, &files[0], "load", line);
+        let new = |line| lines.id(1, &files[1], "load", line);
+        assert_eq!((old(2), old(3)), (new(4), new(6)));
+        assert!(new(5).is_some_and(|id| Some(id) != old(2) && Some(id) != old(3)));
+    }
+}
