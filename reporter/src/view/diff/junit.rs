@@ -59,14 +59,9 @@ pub fn check(check: &Check) -> String {
                 let stack = stack::lines(&site.place.site, &site.place.directory, Paint(false));
                 lines.extend(stack.iter().map(|line| format!("    {line}")));
             }
-            let first = one.sites.first().map(|site| format!(" at {}", name(&site.place)));
-            let message = format!("{}{}", figures(one), first.unwrap_or_default());
-            let metric = one.metric().filter(|&it| it == Metric::SurvivingBlocks);
-            let what = metric.map_or(String::new(), |it| format!(" ({})", words(it)));
-            Case {
-                name: format!("{}{what}", gate(one)),
-                failure: one.exceeded.then(|| (message, lines.join("\n"))),
-            }
+            let most = one.sites.first().map(|site| format!("; most at {}", name(&site.place)));
+            let message = format!("{}{}", figures(one), most.unwrap_or_default());
+            Case { name: gate(one), failure: one.exceeded.then(|| (message, lines.join("\n"))) }
         })
         .collect();
     suite("pyshim.check", &cases, "")
