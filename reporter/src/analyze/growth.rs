@@ -239,10 +239,18 @@ pub fn matters(trend: &Trend, live_bytes: u64, total_bytes: u64) -> bool {
     const ENOUGH: u64 = 64 << 10;
     let grown = live_bytes.saturating_sub(trend.startup_bytes);
     let large = grown >= ENOUGH || (grown > 0 && grown >= total_bytes / 100);
-    // Steady growth brings a half of it there.
-    let goes_on = live_bytes.saturating_sub(trend.middle_bytes) >= grown / 8;
     let rate = trend.rate();
-    large && goes_on && rate.per_second > 0.0 && rate.per_second > 2.0 * rate.error
+    large
+        && goes_on(trend, live_bytes)
+        && rate.per_second > 0.0
+        && rate.per_second > 2.0 * rate.error
+}
+
+/// Whether what grew still grows at the end, with `live_bytes` there.
+pub fn goes_on(trend: &Trend, live_bytes: u64) -> bool {
+    let grown = live_bytes.saturating_sub(trend.startup_bytes);
+    // Steady growth brings a half of it in the second half.
+    live_bytes.saturating_sub(trend.middle_bytes) >= grown / 8
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! From dumps to a report. Never prints.
 
 mod completeness;
+pub mod diff;
 mod figures;
 pub mod growth;
 mod memory;

@@ -69,10 +69,14 @@ impl Names {
         self.frames.get(id as usize).map_or(Identity::MAX, |named| named.identity)
     }
 
+    /// A frame, without its source line.
+    pub fn frame(&self, id: FrameId) -> Option<&Frame> {
+        self.frames.get(id as usize).map(|named| &named.frame)
+    }
+
     /// Whether a frame is the program's own native code.
     pub fn is_program(&self, id: FrameId) -> bool {
-        let frame = self.frames.get(id as usize).map(|named| &named.frame);
-        matches!(frame, Some(Frame::Native { role: Role::Program, .. }))
+        matches!(self.frame(id), Some(Frame::Native { role: Role::Program, .. }))
     }
 
     /// The name of a stack: the same in every run, on every machine with the same symbols.

@@ -89,12 +89,29 @@ fn at_moment(dump: &Dump, site: usize, moment: Moment) -> Amount {
 impl Stacks {
     /// Takes the sites of `dump` that have blocks at the moment.
     pub fn add(&mut self, dump: &Dump, symbols: &mut Symbols, moment: Moment) {
+        self.add_some(dump, symbols, moment, |_, live| live != Amount::default());
+    }
+
+    /// Takes the sites of `dump` at which anything was ever allocated.
+    pub fn add_all(&mut self, dump: &Dump, symbols: &mut Symbols) {
+        self.add_some(dump, symbols, Moment::Last, |site, _| {
+            site.totals.allocated != Amount::default()
+        });
+    }
+
+    fn add_some(
+        &mut self,
+        dump: &Dump,
+        symbols: &mut Symbols,
+        moment: Moment,
+        wanted: impl Fn(&pyshim_dump::Site, Amount) -> bool,
+    ) {
         let number = self.stack_of.len() as u32;
         let mut stack_of = vec![super::growth::NONE; dump.sites.len()];
         let mut places = Places { dump, number, native: HashMap::new(), python: HashMap::new() };
         for (id, (site, slot)) in dump.sites.iter().zip(&mut stack_of).enumerate() {
             let live = at_moment(dump, id, moment);
-            if live == Amount::default() {
+            if !wanted(site, live) {
                 continue;
             }
             let (source, truncated, locations) = match &site.stack {

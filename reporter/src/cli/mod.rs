@@ -1,5 +1,8 @@
 //! The verbs: from a command line to an exit status.
 
+mod check;
+mod diff;
+mod limits;
 mod run;
 mod summarize;
 
@@ -26,6 +29,8 @@ pub struct Streams<'a> {
 
 /// All is well.
 pub const FINE: u8 = 0;
+/// A gate was exceeded.
+pub const EXCEEDED: u8 = 1;
 /// The input or the call was wrong.
 pub const WRONG: u8 = 2;
 
@@ -36,7 +41,9 @@ pub const WRONG: u8 = 2;
     about = "Says what Python and native memory a program holds, where it was allocated, and what grows",
     after_help = "Examples:\n  \
         reporter run -- python app.py\n  \
-        reporter summarize pyshim.4242.dump\n\n\
+        reporter summarize pyshim.4242.dump\n  \
+        reporter diff before.dump after.dump\n  \
+        reporter check after.dump --baseline before.dump --max-increase 10%\n\n\
         Exit status: 0 fine, 1 a gate was exceeded, 2 the input or the call was wrong"
 )]
 struct Cli {
@@ -48,6 +55,8 @@ struct Cli {
 enum Verb {
     Summarize(summarize::Arguments),
     Run(run::Arguments),
+    Diff(diff::Arguments),
+    Check(check::Arguments),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -99,6 +108,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, streams: &mut Streams
     match cli.verb {
         Verb::Summarize(arguments) => summarize::summarize(&arguments, streams),
         Verb::Run(arguments) => run::run(&arguments, streams),
+        Verb::Diff(arguments) => diff::diff(&arguments, streams),
+        Verb::Check(arguments) => check::check(&arguments, streams),
     }
 }
 

@@ -37,85 +37,123 @@ pub struct Position {
     pub column: Option<u32>,
 }
 
+/// Instructions on end that come from the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Where they end, in bytes of bytecode.
+    pub end: i64,
+    /// Their line, counted from one; `None`: they belong to no line.
+    pub line: Option<i64>,
+    /// Byte of the UTF-8 line at which their text begins, counted from zero; from 3.11 on.
+    pub column: Option<u64>,
+    /// The same of its end, which may be on a later line.
+    pub end_column: Option<u64>,
+}
+
 /// The position of the instruction at `lasti` bytes of bytecode.
 pub fn position(kind: TableKind, table: &[u8], first_line: u32, lasti: u32) -> Option<Position> {
-    let (lasti, first) = (i64::from(lasti), i64::from(first_line));
-    let found = match kind {
-        TableKind::Lnotab => Some((lnotab(table, first, lasti), None)),
-        TableKind::Lines310 => lines(table, first, lasti).map(|line| (line, None)),
-        TableKind::Locations => locations(table, first, lasti),
-    };
-    let (line, column) = found?;
-    Some(Position { line: u32::try_from(line.unwrap_or(0)).ok()?, column })
+    let run = runs(kind, table, first_line).find(|run| i64::from(lasti) < run.end)?;
+    let column = run.column.and_then(|column| u32::try_from(column).ok());
+    Some(Position { line: u32::try_from(run.line.unwrap_or(0)).ok()?, column })
 }
 
-/// Pairs of bytes: instructions on, lines on (signed). The last line that begins at or before `lasti` counts.
-fn lnotab(table: &[u8], first: i64, lasti: i64) -> Option<i64> {
-    let (mut address, mut line) = (0, first);
-    for pair in table.chunks_exact(2) {
-        let [on, lines] = pair else { break };
-        address += i64::from(*on);
-        if address > lasti {
-            break;
+/// All runs of a table, in the order of their instructions; ends where the table makes no sense.
+pub fn runs(kind: TableKind, table: &[u8], first_line: u32) -> Runs<'_> {
+    Runs { kind, table, end: 0, line: i64::from(first_line), over: false }
+}
+
+/// What [`runs`] gives.
+#[derive(Clone, Debug)]
+pub struct Runs<'a> {
+    kind: TableKind,
+    /// What is not decoded yet.
+    table: &'a [u8],
+    end: i64,
+    line: i64,
+    over: bool,
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Run;
+
+    fn next(&mut self) -> Option<Run> {
+        match self.kind {
+            TableKind::Lnotab => self.lnotab(),
+            TableKind::Lines310 => self.lines(),
+            TableKind::Locations => self.locations(),
         }
-        line += i64::from(*lines as i8);
     }
-    Some(line)
 }
 
-/// Pairs of bytes: length of a run of instructions, lines on (signed; -128: no line).
-fn lines(table: &[u8], first: i64, lasti: i64) -> Option<Option<i64>> {
-    let (mut end, mut line) = (0, first);
-    for pair in table.chunks_exact(2) {
-        let [length, lines] = pair else { break };
-        end += i64::from(*length);
-        let none = *lines as i8 == -128;
+impl Runs<'_> {
+    fn pair(&mut self) -> Option<(i64, i8)> {
+        let (&[on, lines], rest) = self.table.split_first_chunk::<2>()?;
+        self.table = rest;
+        Some((i64::from(on), lines as i8))
+    }
+
+    /// Pairs of bytes: instructions on, lines on (signed). The last line has no end in the table.
+    fn lnotab(&mut self) -> Option<Run> {
+        if self.over {
+            return None;
+        }
+        let mut run = Run { end: i64::MAX, line: Some(self.line), column: None, end_column: None };
+        match self.pair() {
+            Some((on, lines)) => {
+                self.end += on;
+                self.line += i64::from(lines);
+                run.end = self.end;
+            }
+            None => self.over = true,
+        }
+        Some(run)
+    }
+
+    /// Pairs of bytes: length of a run of instructions, lines on (signed; -128: no line).
+    fn lines(&mut self) -> Option<Run> {
+        let (length, lines) = self.pair()?;
+        self.end += length;
+        let none = lines == -128;
         if !none {
-            line += i64::from(*lines as i8);
+            self.line += i64::from(lines);
         }
-        if lasti < end {
-            return Some((!none).then_some(line));
-        }
+        let line = (!none).then_some(self.line);
+        Some(Run { end: self.end, line, column: None, end_column: None })
     }
-    None
-}
 
-/// Entries of a head byte (1, four bits of code, three bits of length) and what the code says.
-fn locations(table: &[u8], first: i64, lasti: i64) -> Option<(Option<i64>, Option<u32>)> {
-    let mut bytes = table.iter().copied();
-    let (mut end, mut line) = (0, first);
-    loop {
+    /// Entries of a head byte (1, four bits of code, three bits of length) and what the code says.
+    fn locations(&mut self) -> Option<Run> {
+        let mut bytes = self.table.iter().copied();
         let head = bytes.next()?;
         if head & 0x80 == 0 {
             return None;
         }
         let code = u32::from(head >> 3 & 15);
-        end += (i64::from(head & 7) + 1) * 2;
-        let (on, column) = match code {
-            15 => (None, None),
+        self.end += (i64::from(head & 7) + 1) * 2;
+        let (on, column, end_column) = match code {
+            15 => (None, None, None),
             14 => {
                 let on = signed(&mut bytes)?;
                 let _end_line = unsigned(&mut bytes)?;
-                let column = unsigned(&mut bytes)?;
-                let _end_column = unsigned(&mut bytes)?;
                 // Columns are kept plus one, so that zero can mean none.
-                (Some(on), column.checked_sub(1))
+                let column = unsigned(&mut bytes)?.checked_sub(1);
+                (Some(on), column, unsigned(&mut bytes)?.checked_sub(1))
             }
-            13 => (Some(signed(&mut bytes)?), None),
+            13 => (Some(signed(&mut bytes)?), None, None),
             10..=12 => {
-                let (column, _end_column) = (bytes.next()?, bytes.next()?);
-                (Some(i64::from(code) - 10), Some(u64::from(column)))
+                let (column, end_column) = (bytes.next()?, bytes.next()?);
+                (Some(i64::from(code) - 10), Some(column.into()), Some(end_column.into()))
             }
             _ => {
                 let second = bytes.next()?;
-                (Some(0), Some(u64::from(code << 3) | u64::from(second >> 4 & 7)))
+                let column = u64::from(code << 3) | u64::from(second >> 4 & 7);
+                (Some(0), Some(column), Some(column + u64::from(second & 15)))
             }
         };
-        line += on.unwrap_or(0);
-        if lasti < end {
-            let column = column.and_then(|column| u32::try_from(column).ok());
-            return Some((on.map(|_| line), column));
-        }
+        let left = bytes.len();
+        self.table = self.table.get(self.table.len() - left..).unwrap_or_default();
+        self.line += on.unwrap_or(0);
+        Some(Run { end: self.end, line: on.map(|_| self.line), column, end_column })
     }
 }
 

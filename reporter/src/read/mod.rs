@@ -2,6 +2,7 @@
 
 mod locate;
 pub mod process;
+pub mod runs;
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use pyshim_dump::{Dump, Error};
 
 pub use process::State;
+pub use runs::{Run, load_runs};
 
 use crate::problem::Problem;
 

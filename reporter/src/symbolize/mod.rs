@@ -110,6 +110,17 @@ impl Symbols {
         self.sources.line(&self.roots, directory, file, line)
     }
 
+    /// A line of source, unless the file was written after the moment `unix_ns`.
+    pub fn source_as_of(
+        &mut self,
+        directory: &str,
+        file: &str,
+        line: u32,
+        unix_ns: u64,
+    ) -> Option<String> {
+        self.sources.line_as_of(&self.roots, directory, file, line, unix_ns)
+    }
+
     /// What could not be looked up, and why.
     pub fn notes(&self) -> impl Iterator<Item = &str> {
         self.notes.iter().map(String::as_str)

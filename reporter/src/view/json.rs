@@ -59,10 +59,10 @@ pub fn render(report: &Report) -> String {
 }
 
 /// A JSON object, field by field.
-struct Object(String);
+pub(super) struct Object(String);
 
 impl Object {
-    fn new() -> Object {
+    pub(super) fn new() -> Object {
         Object("{".into())
     }
 
@@ -76,12 +76,12 @@ impl Object {
         self.0.push_str(&serde_json::to_string(value).unwrap_or_else(|_| "null".into()));
     }
 
-    fn field(&mut self, name: &str, value: &impl Serialize) {
+    pub(super) fn field(&mut self, name: &str, value: &impl Serialize) {
         self.name(name);
         self.value(value);
     }
 
-    fn list(&mut self, name: &str, values: impl Iterator<Item = impl Serialize>) {
+    pub(super) fn list(&mut self, name: &str, values: impl Iterator<Item = impl Serialize>) {
         self.name(name);
         self.0.push('[');
         for (index, value) in values.enumerate() {
@@ -91,14 +91,14 @@ impl Object {
         self.0.push_str("\n]");
     }
 
-    fn end(mut self) -> String {
+    pub(super) fn end(mut self) -> String {
         self.0.push_str("\n}\n");
         self.0
     }
 }
 
 #[derive(Serialize)]
-struct Process<'a> {
+pub(super) struct Process<'a> {
     pid: u32,
     parent_pid: u32,
     program: &'a str,
@@ -208,7 +208,7 @@ struct Percentiles<T> {
 }
 
 #[derive(Serialize)]
-struct Site<'a> {
+pub(super) struct Site<'a> {
     id: &'a str,
     python: Vec<PythonFrame<'a>>,
     native: Vec<NativeFrame<'a>>,
@@ -238,7 +238,7 @@ struct NativeFrame<'a> {
 /// A frame of the interleaved stack: its place in the site's list of its kind.
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Place {
+pub(super) enum Place {
     Python(usize),
     Native(usize),
 }
@@ -255,7 +255,7 @@ struct Completeness<'a> {
 }
 
 impl<'a> Process<'a> {
-    fn of(process: &'a report::Process) -> Process<'a> {
+    pub(super) fn of(process: &'a report::Process) -> Process<'a> {
         let (kind, status) = match process.state {
             State::Running => ("running", None),
             State::Exited(status) => ("exit", Some(status)),
@@ -370,7 +370,7 @@ impl<'a> Completeness<'a> {
 }
 
 impl<'a> Site<'a> {
-    fn of(site: &'a report::Site, with_source: bool) -> Site<'a> {
+    pub(super) fn of(site: &'a report::Site, with_source: bool) -> Site<'a> {
         let mut out = Site { id: &site.id, python: Vec::new(), native: Vec::new() };
         for frame in &site.stack {
             match &**frame {
@@ -405,7 +405,7 @@ impl<'a> Site<'a> {
     }
 }
 
-fn places(site: &report::Site) -> Vec<Place> {
+pub(super) fn places(site: &report::Site) -> Vec<Place> {
     let (mut python, mut native) = (0.., 0..);
     let mut place = |frame: &Frame| match frame {
         Frame::Python { .. } => python.next().map(Place::Python),

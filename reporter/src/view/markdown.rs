@@ -69,7 +69,8 @@ fn table(out: &mut String, report: &Report) {
     }
 }
 
-fn escape(text: &str) -> String {
+/// A text from the dump, without what Markdown would obey.
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::new();
     for letter in clean(text).chars() {
         if matches!(letter, '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#') {

@@ -112,6 +112,12 @@ fn shown(stack: &[Rc<Frame>]) -> (Vec<(&Frame, bool)>, usize) {
     (out, DEPTH)
 }
 
+/// A frame in a few words: its place and its name.
+pub fn brief(frame: &Frame, directory: &str) -> String {
+    let Line { place, name, .. } = line(frame, directory);
+    format!("{place} {name}")
+}
+
 /// Whether a frame is one of the import machinery.
 fn is_import(frame: &Frame) -> bool {
     matches!(frame, Frame::Python { file, .. } if roles::is_import_machinery(file))

@@ -185,6 +185,38 @@ impl Maker {
         id
     }
 
+    /// A code object with an instruction for each of `lines`, given as line and column. The one at
+    /// position `i` is instruction `2 * i`.
+    pub fn function(&mut self, file: &str, name: &str, first: u32, lines: &[(u32, u32)]) -> u32 {
+        let id = self.code(file, first, name);
+        let text = self.texts.iter().position(|text| text == file).expect("its file") as u32;
+        let varint = |table: &mut Vec<u8>, mut value: u32| {
+            while value >= 64 {
+                table.push((value & 63) as u8 | 64);
+                value >>= 6;
+            }
+            table.push(value as u8);
+        };
+        let (mut table, mut before) = (Vec::new(), i64::from(first));
+        for &(line, column) in lines {
+            let on = i64::from(line) - before;
+            before = i64::from(line);
+            table.push(0x80 | 14 << 3);
+            varint(&mut table, (on.unsigned_abs() << 1) as u32 | u32::from(on < 0));
+            [0, column + 1, column + 5].into_iter().for_each(|it| varint(&mut table, it));
+        }
+        self.record(&Record::Code(Code {
+            id,
+            file: text,
+            name: name.into(),
+            first_line: first,
+            table_kind: 2,
+            table,
+        }))
+        .codes = id + 1;
+        id
+    }
+
     /// A module at an address.
     pub fn module(&mut self, path: &str, start: u64, len: u64) -> u32 {
         let id = self.modules;

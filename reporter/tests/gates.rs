@@ -1,0 +1,259 @@
+//! The verbs `diff` and `check` from arguments to output, over dumps that were put together by hand.
+
+mod support;
+
+use std::ffi::OsString;
+use std::fs;
+use std::mem::offset_of;
+use std::path::PathBuf;
+
+use pyshim_dump::layout::Header;
+use pyshim_dump::record::{Frame, Origin};
+use pyshim_reporter::cli::{self, Streams};
+use serde_json::Value;
+use support::{Maker, Numbers, leaky};
+use tempfile::TempDir;
+
+struct Said {
+    status: u8,
+    out: String,
+    err: String,
+}
+
+fn reporter(arguments: &[&str]) -> Said {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut streams =
+        Streams { out: &mut out, err: &mut err, colour_out: false, colour_err: false };
+    let all = ["reporter"].iter().chain(arguments).map(OsString::from);
+    let status = cli::main(all, &mut streams);
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Said { status, out: text(out), err: text(err) }
+}
+
+/// Dumps in a folder of their own.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        Folder(tempfile::tempdir().unwrap())
+    }
+
+    fn put(&self, name: &str, maker: &Maker) -> String {
+        let path: PathBuf = self.0.path().join(name);
+        fs::write(&path, maker.bytes()).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+/// A program whose line 31 keeps some bytes in blocks of 100, besides a megabyte of line 9.
+fn keeps(pid: u32, bytes: u64) -> Maker {
+    let mut maker = Maker::new();
+    // Not the parent of any other.
+    maker.put32(offset_of!(Header, pid), 1000 + pid);
+    maker.process("3.12.1", &["python", "app.py"]);
+    let load = maker.function("app.py", "load", 30, &[(31, 8)]);
+    let table = maker.function("app.py", "table", 8, &[(9, 4)]);
+    let python = |code| Frame::Python { code, instruction: 0, entry: false };
+    maker.site(Origin::PythonSmall, &[python(load)], Numbers::live(bytes / 100, bytes));
+    maker.site(Origin::PythonLarge, &[python(table)], Numbers::live(1, 1_000_000));
+    maker.peak(1_000_000 + bytes, 1_000_000).exited(0, 1_500_000_000).sealed();
+    maker
+}
+
+fn json(arguments: &[&str]) -> (u8, Value) {
+    let mut all = arguments.to_vec();
+    all.extend(["--format", "json"]);
+    let said = reporter(&all);
+    assert_eq!(said.err, "");
+    (said.status, serde_json::from_str(&said.out).unwrap())
+}
+
+/// Exit status 2, nothing on stdout, one line that says what is wrong.
+fn assert_refused(arguments: &[&str], words: &[&str]) {
+    let said = reporter(arguments);
+    assert_eq!((said.status, said.out.as_str()), (2, ""), "{arguments:?}: {}", said.err);
+    assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+    assert!(said.err.starts_with("reporter: "), "{}", said.err);
+    for word in words {
+        assert!(said.err.contains(word), "{word}: {}", said.err);
+    }
+}
+
+#[test]
+fn equal_runs_have_no_difference() {
+    let folder = Folder::new();
+    let (old, new) = (folder.put("a", &keeps(1, 50_000)), folder.put("b", &keeps(2, 50_000)));
+    let said = reporter(&["diff", &old, &new]);
+    assert_eq!((said.status, said.err.as_str()), (0, ""));
+    assert!(said.out.contains("no difference beyond noise at 2 sites"), "{}", said.out);
+    let (status, value) = json(&["diff", &old, &new]);
+    assert_eq!((status, &value["schema"]), (0, &"pyshim.diff/1".into()));
+    assert_eq!(value["sites"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn a_change_is_named_with_both_figures() {
+    let folder = Folder::new();
+    let (old, new) = (folder.put("a", &keeps(1, 50_000)), folder.put("b", &keeps(2, 80_000)));
+    let (status, value) = json(&["diff", &old, &new]);
+    assert_eq!(status, 0, "diff is no gate");
+    let site = &value["sites"][0];
+    assert_eq!((&site["name"], &site["presence"]), (&"app.py:31 load".into(), &"both".into()));
+    let change = &site["changes"][0];
+    assert_eq!(change["metric"], "survivors");
+    assert_eq!((&change["old"], &change["new"]), (&50_000.into(), &80_000.into()));
+    assert_eq!((&change["difference"], &change["verdict"]), (&30_000.into(), &"more".into()));
+    assert_eq!(value["totals"][0]["new"], 1_080_000);
+    let (_, value) = json(&["diff", &new, &old]);
+    assert_eq!(value["sites"][0]["changes"][0]["verdict"], "less");
+}
+
+#[test]
+fn several_baselines_measure_the_noise() {
+    let folder = Folder::new();
+    let olds = [50_000, 70_000, 62_000]
+        .map(|bytes| folder.put(&format!("old{bytes}"), &keeps(bytes as u32, bytes)));
+    let new = folder.put("new", &keeps(2, 90_000));
+    let (_, value) = json(&["diff", &olds[0], &new]);
+    assert_eq!(value["sites_changed"], 1, "one baseline knows nothing of noise");
+    let (_, value) = json(&["diff", &olds[0], &new, "--old", &olds[1], "--old", &olds[2]]);
+    assert_eq!((&value["sites_changed"], &value["noise"]["measured"]), (&0.into(), &true.into()));
+    let far = folder.put("far", &keeps(3, 900_000));
+    let (_, value) = json(&["diff", &olds[0], &far, "--old", &olds[1], "--old", &olds[2]]);
+    assert_eq!(value["sites_changed"], 1);
+    // A run named twice says nothing about noise.
+    let (_, value) = json(&["diff", &olds[0], &new, "--old", &olds[0]]);
+    assert_eq!((&value["sites_changed"], &value["noise"]["old_runs"]), (&1.into(), &1.into()));
+}
+
+#[test]
+fn a_folder_stands_for_its_dumps() {
+    let (olds, news) = (Folder::new(), Folder::new());
+    olds.put("a.dump", &keeps(1, 50_000));
+    olds.put("b.dump", &keeps(2, 50_000));
+    let new = news.put("c.dump", &keeps(3, 50_000));
+    let folder = olds.0.path().to_str().unwrap();
+    let (_, value) = json(&["diff", folder, &new]);
+    assert_eq!(value["old"].as_array().unwrap().len(), 2);
+    let empty = Folder::new();
+    assert_refused(&["diff", empty.0.path().to_str().unwrap(), &new], &["no dump in this folder"]);
+}
+
+/// The one gate of a check, as JSON.
+fn gate(arguments: &[&str]) -> (u8, Value) {
+    let mut all = vec!["check"];
+    all.extend(arguments);
+    let (status, value) = json(&all);
+    assert_eq!(value["schema"], "pyshim.check/1");
+    assert_eq!(value["gates"].as_array().unwrap().len(), 1);
+    let gate = value["gates"][0].clone();
+    assert_eq!(status == 1, gate["exceeded"] == true, "{gate}");
+    (status, gate)
+}
+
+#[test]
+fn each_gate_opens_and_closes() {
+    let folder = Folder::new();
+    let new = folder.put("new", &keeps(1, 200_000));
+    let old = folder.put("old", &keeps(2, 100_000));
+    let baseline = ["--baseline", &old];
+    for (option, holds, exceeded) in [
+        ("--max-peak", "2MiB", "1MiB"),
+        ("--max-survivors", "2MiB", "1MiB"),
+        ("--max-survivors", "2001", "2000"),
+        ("--max-allocated", "2MiB", "1MiB"),
+        ("--max-allocated", "2001", "2000"),
+        ("--max-increase", "survivors=10%", "survivors=9%"),
+        ("--max-increase", "survivors=100000B", "survivors=99999B"),
+        ("--max-increase", "surviving-blocks=1000", "surviving-blocks=999"),
+        ("--max-increase", "allocated=10%", "allocated=5%"),
+        ("--max-increase", "allocated-blocks=100%", "allocated-blocks=99%"),
+        ("--max-increase", "peak=10%", "peak=5%"),
+        ("--max-increase", "1000", "999"),
+    ] {
+        let of = |limit| gate(&[&[&new, option, limit][..], &baseline].concat());
+        // A part counts from the baseline's sum, 1.1 MB.
+        assert_eq!(of(holds).0, 0, "{option} {holds}");
+        let (status, found) = of(exceeded);
+        assert_eq!(status, 1, "{option} {exceeded}");
+        assert_eq!(format!("--{}", found["gate"].as_str().unwrap()), option);
+        let sites = found["sites"].as_array().unwrap();
+        assert!(sites.iter().any(|it| it["name"] == "app.py:31 load"), "{found}");
+        assert!(found["new"].as_f64().unwrap() > 0.0 && found["old"].is_number());
+    }
+}
+
+#[test]
+fn growth_is_gated_as_far_as_it_is_certain() {
+    let folder = Folder::new();
+    let path = folder.put("a", &leaky());
+    // 20 kB each second for a minute, by two sites.
+    assert_eq!(gate(&[&path, "--max-growth", "30KiB/s"]).0, 0);
+    let (status, found) = gate(&[&path, "--max-growth", "1MiB/min"]);
+    assert_eq!((status, &found["unit"]), (1, &"bytes_per_second".into()));
+    assert!(found["sites"][0]["name"].as_str().unwrap().starts_with("app.py:88 encode"));
+    let short = folder.put("b", &keeps(7, 1000));
+    assert_refused(&["check", &short, "--max-growth", "1KiB/s"], &["too short"]);
+}
+
+#[test]
+fn one_site_alone_can_exceed_an_increase() {
+    let folder = Folder::new();
+    let old = folder.put("old", &keeps(1, 50_000));
+    let mut maker = Maker::new();
+    maker.process("3.12.1", &["python", "app.py"]);
+    let load = maker.function("app.py", "load", 30, &[(31, 8)]);
+    let python = Frame::Python { code: load, instruction: 0, entry: false };
+    maker.site(Origin::PythonSmall, &[python], Numbers::live(3000, 300_000));
+    maker.peak(300_000, 1).exited(0, 1_500_000_000).sealed();
+    let new = folder.put("new", &maker);
+    let (status, found) = gate(&[&new, "--baseline", &old, "--max-increase", "survivors=10%"]);
+    assert_eq!((status, &found["exceeded_in_all"]), (1, &false.into()), "the sum fell");
+    let sites = found["sites"].as_array().unwrap();
+    assert_eq!((sites.len(), &sites[0]["exceeds_alone"]), (1, &true.into()));
+}
+
+#[test]
+fn a_baseline_alone_is_a_gate() {
+    let folder = Folder::new();
+    let (old, new) = (folder.put("a", &keeps(1, 10_000)), folder.put("b", &keeps(2, 500_000)));
+    let said = reporter(&["check", &new, "--baseline", &old]);
+    assert_eq!(said.status, 1);
+    assert!(said.out.contains("EXCEEDED max-increase survivors 10%"), "{}", said.out);
+    assert!(said.out.contains("app.py:31 load   +479 KiB (9.8 KiB → 488 KiB)"), "{}", said.out);
+    assert_eq!(reporter(&["check", &old, "--baseline", &new]).status, 0, "less is fine");
+}
+
+#[test]
+fn wrong_calls_are_refused() {
+    let folder = Folder::new();
+    let path = folder.put("a", &keeps(1, 10_000));
+    assert_refused(&["check", &path], &["no gate is given", "--max-peak"]);
+    assert_refused(&["check", &path, "--max-increase", "10%"], &["--baseline"]);
+    assert_refused(&["check", &path, "--max-leak", "0"], &[&path, "no heap snapshot"]);
+    assert_refused(&["check", "/nowhere.dump", "--max-peak", "1MiB"], &["/nowhere.dump"]);
+    assert_refused(&["check", &path, "--baseline", "/nowhere.dump"], &["/nowhere.dump"]);
+    assert_refused(&["diff", &path, "/nowhere.dump"], &["/nowhere.dump"]);
+    let damaged = folder.0.path().join("damaged");
+    fs::write(&damaged, "no dump").unwrap();
+    assert_refused(&["diff", damaged.to_str().unwrap(), &path], &["damaged"]);
+    for (option, value) in [
+        ("--max-peak", "much"),
+        ("--max-growth", "1MiB"),
+        ("--max-increase", "ten%"),
+        ("--max-survivors", "-1"),
+    ] {
+        let said = reporter(&["check", &path, &format!("{option}={value}")]);
+        assert_eq!((said.status, said.out.as_str()), (2, ""));
+        assert!(said.err.starts_with("reporter: ") && said.err.contains(option), "{}", said.err);
+    }
+}
+
+#[test]
+fn both_verbs_explain_themselves() {
+    for verb in ["diff", "check"] {
+        let said = reporter(&[verb, "--help"]);
+        assert_eq!((said.status, said.err.as_str()), (0, ""));
+        assert!(said.out.contains("Examples:") && said.out.contains("xit status"), "{}", said.out);
+    }
+}
