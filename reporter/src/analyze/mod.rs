@@ -1,8 +1,10 @@
 //! From dumps to a report. Never prints.
 
 mod completeness;
+mod course;
 mod figures;
 pub mod growth;
+pub mod holders;
 mod memory;
 mod names;
 mod percentiles;
