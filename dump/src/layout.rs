@@ -163,6 +163,8 @@ pub enum Gauge {
     Shim = 8,
     /// Resident pages of mappings that the program made itself, whatever is mapped there.
     Mapped = 9,
+    /// The least of the limits on the process' memory (control group, address space, data); 0: none.
+    MemoryLimit = 10,
 }
 
 /// Number of gauges that the header has room for.

@@ -132,7 +132,6 @@ impl<'a> Ledger<'a> {
                 if let Some(sum) = sums.get_mut(entity as usize) {
                     let bytes = last(dump, site).bytes;
                     sum.startup_bytes = sum.startup_bytes.saturating_add(bytes);
-                    sum.middle_bytes = sum.middle_bytes.saturating_add(bytes);
                 }
             }
         }

@@ -2,11 +2,14 @@
 //!
 //! Start-up is the first fifth of the run, but at least a second and at most
 //! thirty. From then on a line is laid through the live bytes by least squares.
-//! What came in one step, such as a cache that has filled, gives a rising line
-//! too; so of what grew, some must have come in the second half.
+//! A rising line alone is no growth that goes on: what rises is looked at again,
+//! point by point ([`super::course`]).
+
+use std::collections::HashMap;
 
 use pyshim_dump::Dump;
 
+use super::course::{Course, Weight};
 use super::report::{Rate, Window};
 
 /// A run shorter than this is all start-up, unless it has many points all the same.
@@ -28,8 +31,6 @@ pub struct Times {
     points: usize,
     /// Of these, the first after start-up.
     first: usize,
-    /// And the first of the second half from there on.
-    middle: usize,
     /// Whether growth can be told from start-up.
     pub separated: bool,
 }
@@ -45,12 +46,40 @@ impl Times {
         // millisecond may be one of the teardown already; the end is a point of its own.
         let count = points.iter().take_while(|point| point.at_ms < end_ms).count();
         let first = points.iter().take(count).take_while(|point| point.at_ms <= startup_ms).count();
-        let half_ms = startup_ms + end_ms.saturating_sub(startup_ms) / 2;
-        let middle = points.iter().take(count).take_while(|point| point.at_ms <= half_ms).count();
         let after = count - first + usize::from(end_ms > startup_ms);
         let enough = if end_ms < SHORT_MS { FEW } else { FEWEST };
         let separated = after >= enough;
-        Times { startup_ms, end_ms, points: count, first, middle, separated }
+        Times { startup_ms, end_ms, points: count, first, separated }
+    }
+
+    /// The same with growth counted from a later moment.
+    pub fn since(mut self, dump: &Dump, since_ms: u64) -> Times {
+        self.startup_ms = since_ms.min(self.end_ms);
+        let points = dump.timeline.points.iter().take(self.points);
+        self.first = points.take_while(|point| point.at_ms <= self.startup_ms).count();
+        let after = self.points - self.first + usize::from(self.end_ms > self.startup_ms);
+        self.separated = after >= FEWEST;
+        self
+    }
+
+    /// Points of the timeline that belong to the run.
+    pub fn points(&self) -> usize {
+        self.points
+    }
+
+    /// Of these, those of the start-up.
+    pub fn startup_points(&self) -> usize {
+        self.first
+    }
+
+    /// When the start-up ended, in milliseconds.
+    pub fn startup_ms(&self) -> u64 {
+        self.startup_ms
+    }
+
+    /// When the run ended, in milliseconds.
+    pub fn end_ms(&self) -> u64 {
+        self.end_ms
     }
 
     /// For the reader.
@@ -64,8 +93,8 @@ impl Times {
 pub struct Trend {
     /// Live bytes when the start-up ended.
     pub startup_bytes: u64,
-    /// Live bytes half-way from there to the end.
-    pub middle_bytes: u64,
+    /// It rises still: it is no cache that has filled, and not cleared now and then.
+    pub goes_on: bool,
     /// Bytes per second since the start-up.
     pub slope: f64,
     /// Square of the standard error of that.
@@ -76,7 +105,7 @@ impl Trend {
     /// Of both together.
     pub fn add(&mut self, other: &Trend) {
         self.startup_bytes = self.startup_bytes.saturating_add(other.startup_bytes);
-        self.middle_bytes = self.middle_bytes.saturating_add(other.middle_bytes);
+        self.goes_on |= other.goes_on;
         self.slope += other.slope;
         self.variance += other.variance;
     }
@@ -84,6 +113,12 @@ impl Trend {
     /// As a rate with its error.
     pub fn rate(&self) -> Rate {
         Rate { per_second: self.slope, error: self.variance.sqrt() }
+    }
+
+    /// It rises by more than its noise.
+    pub fn rises(&self) -> bool {
+        let rate = self.rate();
+        rate.per_second > 0.0 && rate.per_second > 2.0 * rate.error
     }
 }
 
@@ -101,9 +136,6 @@ pub fn trends(
         if index == times.first {
             fit.begin();
         }
-        if index == times.middle {
-            fit.half();
-        }
         for change in &point.changes {
             fit.set(change.site as usize, change.bytes);
         }
@@ -112,14 +144,36 @@ pub fn trends(
     if times.points == times.first {
         fit.begin();
     }
-    if times.points == times.middle {
-        fit.half();
-    }
     for site in 0..entity_of.len() {
         fit.set(site, last(site));
     }
     fit.step(true);
-    fit.finish()
+    let mut trends = fit.finish();
+    look_again(dump, times, entity_of, &mut trends, last);
+    trends
+}
+
+/// Judges what seems to rise by its whole course. The rest keeps its line, which needs no judging.
+fn look_again(
+    dump: &Dump,
+    times: &Times,
+    entity_of: &[u32],
+    trends: &mut [Trend],
+    last: impl Fn(usize) -> u64,
+) {
+    let rising = trends.iter().enumerate().filter(|(_, trend)| trend.rises());
+    let places: HashMap<u32, usize> = rising.zip(0..).map(|(it, at)| (it.0 as u32, at)).collect();
+    let weight = |(site, entity): (usize, &u32)| {
+        let course = *places.get(entity)?;
+        Some(Weight { site: site as u32, course, part: 1.0 })
+    };
+    let weights: Vec<Weight> = entity_of.iter().enumerate().filter_map(weight).collect();
+    let courses = Course::of_sites(dump, times, &weights, places.len(), last);
+    for (entity, at) in places {
+        if let (Some(trend), Some(course)) = (trends.get_mut(entity as usize), courses.get(at)) {
+            *trend = course.trend();
+        }
+    }
 }
 
 /// Least squares, fed with changes: what does not change costs nothing.
@@ -138,7 +192,6 @@ struct Fit<'a> {
 struct Line {
     bytes: i64,
     startup: i64,
-    middle: i64,
     since: usize,
     sum: f64,
     squares: f64,
@@ -169,13 +222,6 @@ impl<'a> Fit<'a> {
         }
     }
 
-    /// Half of what follows is over.
-    fn half(&mut self) {
-        for line in &mut self.lines {
-            line.middle = line.bytes;
-        }
-    }
-
     fn set(&mut self, site: usize, bytes: u64) {
         let Some(&entity) = self.entity_of.get(site) else { return };
         let (Some(old), Some(line)) =
@@ -200,11 +246,7 @@ impl<'a> Fit<'a> {
         let (at, before, spread) = (self.at, &self.before, self.spread);
         let trend = |line: &mut Line| {
             line.settle(at, before);
-            let levels = Trend {
-                startup_bytes: line.startup.max(0) as u64,
-                middle_bytes: line.middle.max(0) as u64,
-                ..Trend::default()
-            };
+            let levels = Trend { startup_bytes: line.startup.max(0) as u64, ..Trend::default() };
             if at < FEWEST || spread <= 0.0 {
                 return levels;
             }
@@ -239,18 +281,7 @@ pub fn matters(trend: &Trend, live_bytes: u64, total_bytes: u64) -> bool {
     const ENOUGH: u64 = 64 << 10;
     let grown = live_bytes.saturating_sub(trend.startup_bytes);
     let large = grown >= ENOUGH || (grown > 0 && grown >= total_bytes / 100);
-    let rate = trend.rate();
-    large
-        && goes_on(trend, live_bytes)
-        && rate.per_second > 0.0
-        && rate.per_second > 2.0 * rate.error
-}
-
-/// Whether what grew still grows at the end, with `live_bytes` there.
-pub fn goes_on(trend: &Trend, live_bytes: u64) -> bool {
-    let grown = live_bytes.saturating_sub(trend.startup_bytes);
-    // Steady growth brings a half of it in the second half.
-    live_bytes.saturating_sub(trend.middle_bytes) >= grown / 8
+    large && trend.goes_on && trend.rises()
 }
 
 #[cfg(test)]
@@ -288,15 +319,70 @@ mod tests {
 
     #[test]
     fn a_cache_that_has_filled_does_not_grow() {
-        let (_, trend) = trend(100, |t| if t < 40.0 { (t * 1e6) as u64 } else { 40_000_000 });
-        assert!(trend.slope > 2.0 * trend.rate().error, "its line does rise: {trend:?}");
-        assert!(!matters(&trend, 40_000_000, 40_000_000));
+        for full in [30.0, 40.0, 60.0, 75.0] {
+            let (_, trend) = trend(100, |t| (t.min(full) * 1e6) as u64);
+            assert!(trend.slope > 0.0, "its line does rise: {trend:?}");
+            assert!(!matters(&trend, 40_000_000, 40_000_000), "full at {full} s: {trend:?}");
+        }
     }
 
     #[test]
     fn noise_is_not_growth() {
         let (_, trend) = trend(100, |t| 1_000_000 + ((t * 10.0) as u64 * 7919 % 1000) * 1000);
         assert!(!matters(&trend, 1_400_000, 1_400_000), "{trend:?}");
+    }
+
+    #[test]
+    fn what_grows_and_is_cleared_does_not_grow() {
+        for (period, seconds) in [(3.0, 100), (17.0, 100), (35.0, 100), (1.0, 8), (2.6, 8)] {
+            let saw = |t: f64| 5_000_000 + ((t % period) / period * 4e6) as u64;
+            let (_, trend) = trend(seconds, saw);
+            let end = saw(seconds as f64);
+            assert!(!matters(&trend, end, end), "{period} of {seconds} s: {trend:?}");
+        }
+    }
+
+    #[test]
+    fn a_leak_below_a_saw_grows() {
+        let both = |t: f64| ((t % 3.0) * 1e5) as u64 + (t * 1e5) as u64;
+        for seconds in [20, 60] {
+            let (_, trend) = trend(seconds, both);
+            assert!(matters(&trend, both(seconds as f64), 1 << 20), "{seconds} s: {trend:?}");
+        }
+    }
+
+    #[test]
+    fn a_leak_in_steps_grows() {
+        let (_, trend) = trend(20, |t| (t / 2.0) as u64 * 500_000);
+        assert!(matters(&trend, 5_000_000, 5_000_000), "{trend:?}");
+    }
+
+    #[test]
+    fn one_step_is_no_growth() {
+        for at in [5.0, 10.0, 17.0] {
+            let (_, trend) = trend(20, |t| if t < at { 1_000 } else { 5_000_000 });
+            assert!(!matters(&trend, 5_000_000, 5_000_000), "at {at} s: {trend:?}");
+        }
+    }
+
+    #[test]
+    fn a_walk_without_direction_is_no_growth() {
+        for mut seed in 1..=20u64 {
+            let mut level = 10_000_000.0;
+            let points: Vec<(u64, u64)> = (0..80)
+                .map(|tenth| {
+                    seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+                    // It comes back to its level, as what is bounded does.
+                    level +=
+                        (10_000_000.0 - level) * 0.3 + ((seed >> 40) as f64 / 1e4 - 800.0) * 1e3;
+                    (tenth * 100, level as u64)
+                })
+                .collect();
+            let dump = run_of(8_000, &points);
+            let times = Times::of(&dump);
+            let trend = trends(&dump, &times, &[0], 1, |_| level as u64)[0];
+            assert!(!matters(&trend, level as u64, 10_000_000), "{trend:?}");
+        }
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 mod completeness;
 pub mod diff;
+mod course;
 mod figures;
 pub mod growth;
+pub mod holders;
 mod memory;
 mod names;
 mod percentiles;

@@ -31,7 +31,7 @@ pub fn frame(dump: &Dump, id: u32, instruction: u32) -> PythonFrame {
 }
 
 /// Line and column; where the table does not tell, the line at which the function begins.
-fn place(code: &Code, instruction: u32) -> (Option<u32>, Option<u32>) {
+pub fn place(code: &Code, instruction: u32) -> (Option<u32>, Option<u32>) {
     let kind = match code.table_kind {
         0 => Some(TableKind::Lnotab),
         1 => Some(TableKind::Lines310),

@@ -26,6 +26,8 @@ pub enum Trouble {
 /// A program file, opened for look-ups.
 pub struct Image {
     symbols: Vec<Symbol>,
+    /// Static variables, in the same order.
+    variables: Vec<Symbol>,
     lines: Option<Loader>,
 }
 
@@ -52,23 +54,28 @@ impl Image {
             true => Some(path.to_owned()),
             false => debug_file(path, &elf, own.as_deref()),
         };
-        let mut symbols = Vec::new();
-        collect(&elf, &mut symbols);
-        if let Some(debug) = debug.as_deref().filter(|&debug| debug != path) {
-            with_elf(debug, |elf| collect(elf, &mut symbols));
-        }
-        symbols.sort_by(|a, b| (a.start, a.size, &a.name).cmp(&(b.start, b.size, &b.name)));
+        let apart = debug.as_deref().filter(|&debug| debug != path);
+        let sorted = |kind| {
+            let mut symbols = Vec::new();
+            collect(&elf, kind, &mut symbols);
+            if let Some(debug) = apart {
+                with_elf(debug, |elf| collect(elf, kind, &mut symbols));
+            }
+            symbols.sort_by(|a, b| (a.start, a.size, &a.name).cmp(&(b.start, b.size, &b.name)));
+            symbols
+        };
+        let (symbols, variables) = (sorted(SymbolKind::Text), sorted(SymbolKind::Data));
         let lines = debug.and_then(|debug| {
             let shared = with_elf(&debug, |elf| shared_debug(&debug, elf)).flatten();
             Loader::new_with_sup(&debug, shared).ok()
         });
-        Ok(Image { symbols, lines })
+        Ok(Image { symbols, variables, lines })
     }
 
     /// The functions that the address `at` of the file lies in, innermost first; more than one where
     /// the compiler inlined.
     pub fn lookup(&self, at: u64) -> Vec<NativeLine> {
-        let symbol = self.symbol(at);
+        let symbol = covering(&self.symbols, at);
         let mut out = Vec::new();
         let frames = self.lines.as_ref().and_then(|lines| lines.find_frames(at).ok());
         if let Some(mut frames) = frames {
@@ -96,19 +103,24 @@ impl Image {
         out
     }
 
-    /// The symbol that covers `at`. Its nearest predecessor would often be a neighbour whose name
-    /// merely survived stripping, so one that ends before `at` does not count.
-    fn symbol(&self, at: u64) -> Option<String> {
-        let after = self.symbols.partition_point(|symbol| symbol.start <= at);
-        let before = self.symbols.get(..after)?;
-        let nearest = before.last()?.start;
-        before
-            .iter()
-            .rev()
-            .take_while(|symbol| symbol.start == nearest)
-            .find(|symbol| symbol.size == 0 || at - symbol.start < symbol.size)
-            .map(|symbol| demangle(&symbol.name))
+    /// The static variable that the address `at` of the file lies in.
+    pub fn variable(&self, at: u64) -> Option<String> {
+        covering(&self.variables, at)
     }
+}
+
+/// The symbol that covers `at`. Its nearest predecessor would often be a neighbour whose name
+/// merely survived stripping, so one that ends before `at` does not count.
+fn covering(symbols: &[Symbol], at: u64) -> Option<String> {
+    let after = symbols.partition_point(|symbol| symbol.start <= at);
+    let before = symbols.get(..after)?;
+    let nearest = before.last()?.start;
+    before
+        .iter()
+        .rev()
+        .take_while(|symbol| symbol.start == nearest)
+        .find(|symbol| symbol.size == 0 || at - symbol.start < symbol.size)
+        .map(|symbol| demangle(&symbol.name))
 }
 
 fn with_elf<T>(path: &Path, then: impl FnOnce(&Elf) -> T) -> Option<T> {
@@ -127,9 +139,9 @@ fn has_lines(elf: &Elf) -> bool {
         .any(|name| elf.section_by_name(name).is_some_and(|section| section.file_range().is_some()))
 }
 
-fn collect(elf: &Elf, out: &mut Vec<Symbol>) {
+fn collect(elf: &Elf, kind: SymbolKind, out: &mut Vec<Symbol>) {
     for symbol in elf.symbols().chain(elf.dynamic_symbols()) {
-        if symbol.kind() != SymbolKind::Text || symbol.is_undefined() || symbol.address() == 0 {
+        if symbol.kind() != kind || symbol.is_undefined() || symbol.address() == 0 {
             continue;
         }
         let Ok(name) = symbol.name() else { continue };
@@ -195,6 +207,26 @@ mod tests {
         assert!(outermost.file.as_deref().unwrap().ends_with("image.rs"), "{found:?}");
     }
 
+    static BEACON: [std::sync::atomic::AtomicU64; 4] =
+        [const { std::sync::atomic::AtomicU64::new(0) }; 4];
+
+    #[test]
+    fn our_own_variables_have_names() {
+        BEACON[1].store(7, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::current_exe().unwrap();
+        let image = Image::open(&path, &[]).unwrap();
+        let at = with_elf(&path, |elf| {
+            let named = |name: &str| demangle(name).ends_with("image::tests::BEACON");
+            elf.symbols().find(|it| it.name().is_ok_and(named)).map(|it| it.address())
+        });
+        let at = at.flatten().unwrap();
+        for offset in [0, 8, 31] {
+            let found = image.variable(at + offset).unwrap();
+            assert!(found.ends_with("BEACON"), "{found}");
+        }
+        assert!(!image.variable(at + 32).is_some_and(|found| found.ends_with("BEACON")));
+    }
+
     #[inline(never)]
     fn landmark(value: u64) -> u64 {
         std::hint::black_box(value) + 1
@@ -218,11 +250,11 @@ mod tests {
             Symbol { start: 0x10, size: 8, name: "a".into() },
             Symbol { start: 0x40, size: 0, name: "b".into() },
         ];
-        let image = Image { symbols, lines: None };
-        assert_eq!(image.symbol(0x0f), None);
-        assert_eq!(image.symbol(0x17).as_deref(), Some("a"));
-        assert_eq!(image.symbol(0x18), None);
-        assert_eq!(image.symbol(0x99).as_deref(), Some("b"));
+        let image = Image { symbols, variables: Vec::new(), lines: None };
+        assert_eq!(covering(&image.symbols, 0x0f), None);
+        assert_eq!(covering(&image.symbols, 0x17).as_deref(), Some("a"));
+        assert_eq!(covering(&image.symbols, 0x18), None);
+        assert_eq!(covering(&image.symbols, 0x99).as_deref(), Some("b"));
         assert!(image.lookup(0x18).is_empty());
     }
 }

@@ -49,6 +49,19 @@ struct Known {
     image: Option<Result<Image, Trouble>>,
 }
 
+impl Known {
+    /// The file, opened at the first call.
+    fn image(&mut self, roots: &[PathBuf], notes: &mut BTreeSet<String>) -> Option<&Image> {
+        let Known { path, build_id, image } = self;
+        let image = image.get_or_insert_with(|| {
+            let image = open(roots, path, build_id);
+            notes.extend(image.as_ref().err().and_then(|trouble| note(path, *trouble)));
+            image
+        });
+        image.as_ref().ok()
+    }
+}
+
 impl Default for Symbols {
     fn default() -> Symbols {
         Symbols::new(Vec::new())
@@ -93,16 +106,17 @@ impl Symbols {
     pub fn functions(&mut self, module: ModuleId, offset: u64) -> &[NativeLine] {
         let Symbols { modules, found, roots, notes, .. } = self;
         found.entry((module, offset)).or_insert_with(|| {
-            let Some(known) = modules.get_mut(module.0 as usize) else { return Vec::new() };
-            let image = known.image.get_or_insert_with(|| {
-                let image = open(roots, &known.path, &known.build_id);
-                notes.extend(image.as_ref().err().and_then(|trouble| note(&known.path, *trouble)));
-                image
-            });
+            let image = modules.get_mut(module.0 as usize).and_then(|it| it.image(roots, notes));
             // The call may be the last instruction of its function: the address it returns to is
             // then already the next one's.
-            image.as_ref().map_or(Vec::new(), |image| image.lookup(offset.wrapping_sub(1)))
+            image.map_or(Vec::new(), |image| image.lookup(offset.wrapping_sub(1)))
         })
+    }
+
+    /// The static variable that `offset` lies in, if that is known.
+    pub fn variable(&mut self, module: ModuleId, offset: u64) -> Option<String> {
+        let Symbols { modules, roots, notes, .. } = self;
+        modules.get_mut(module.0 as usize)?.image(roots, notes)?.variable(offset)
     }
 
     /// A line of source.

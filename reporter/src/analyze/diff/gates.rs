@@ -139,7 +139,7 @@ impl Bench<'_, '_> {
         }
         let variance = runs.iter().map(|run| run.trend.variance).sum::<f64>();
         let tolerance = 2.0 * variance.sqrt() / runs.len().max(1) as f64;
-        let goes_on = runs.iter().any(|run| growth::goes_on(&run.trend, run.survived.bytes));
+        let goes_on = runs.iter().any(|run| run.trend.goes_on);
         let mut gate = self.total(asked, Metric::Growth);
         gate.exceeded = gate.new - tolerance > gate.allowed && goes_on;
         (gate.in_all, gate.tolerance) = (gate.exceeded, tolerance);

@@ -1,0 +1,229 @@
+//! The course of live bytes over a run, point by point: does it rise, and does
+//! it go on?
+//!
+//! Three things rise and are no leak: a cache that fills, what is cleared now
+//! and then, and noise. So the rise must go on in the last half and quarter of
+//! the time, it must not have been given back, it must not have come in one
+//! step, and the error of its slope allows for points that depend on the ones
+//! before them.
+
+use pyshim_dump::Dump;
+
+use super::growth::{Times, Trend};
+
+/// The part of a site that belongs to a course.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Weight {
+    /// The site.
+    pub site: u32,
+    /// Position of the course.
+    pub course: usize,
+    /// From 0 to 1.
+    pub part: f64,
+}
+
+/// Bytes at each moment of a run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Course {
+    /// Seconds since the start.
+    pub seconds: Vec<f64>,
+    /// Bytes at that time.
+    pub bytes: Vec<f64>,
+    /// The first point that counts; the one before it is the level at which the start-up ended.
+    pub first: usize,
+}
+
+impl Course {
+    /// Those of sets of sites; `last` says how many bytes of a site are live at the end.
+    pub fn of_sites(
+        dump: &Dump,
+        times: &Times,
+        weights: &[Weight],
+        courses: usize,
+        last: impl Fn(usize) -> u64,
+    ) -> Vec<Course> {
+        if courses == 0 {
+            return Vec::new();
+        }
+        let points = dump.timeline.points.get(..times.points()).unwrap_or_default();
+        let mut seconds: Vec<f64> = points.iter().map(|point| point.at_ms as f64 / 1e3).collect();
+        seconds.push(times.end_ms() as f64 / 1e3);
+        let empty = Course { seconds, bytes: Vec::new(), first: times.startup_points() };
+        let mut out = vec![empty; courses];
+        let mut parts: Vec<&Weight> = weights.iter().collect();
+        parts.sort_by_key(|weight| weight.site);
+        let mut now = vec![0u64; parts.last().map_or(0, |it| it.site as usize + 1)];
+        let mut level = vec![0.0; courses];
+        let mut set = |level: &mut Vec<f64>, site: u32, bytes: u64| {
+            let Some(old) = now.get_mut(site as usize) else { return };
+            if *old == bytes {
+                return;
+            }
+            let from = parts.partition_point(|weight| weight.site < site);
+            for weight in parts.iter().skip(from).take_while(|weight| weight.site == site) {
+                if let Some(level) = level.get_mut(weight.course) {
+                    *level += (bytes as f64 - *old as f64) * weight.part;
+                }
+            }
+            *old = bytes;
+        };
+        let note = |out: &mut Vec<Course>, level: &[f64]| {
+            out.iter_mut()
+                .zip(level)
+                .for_each(|(course, &level)| course.bytes.push(level.max(0.0)));
+        };
+        for point in points {
+            for change in &point.changes {
+                set(&mut level, change.site, change.bytes);
+            }
+            note(&mut out, &level);
+        }
+        for at in 0..parts.len() {
+            let Some(site) = parts.get(at).map(|weight| weight.site) else { continue };
+            set(&mut level, site, last(site as usize));
+        }
+        note(&mut out, &level);
+        out
+    }
+
+    /// What was live when the start-up ended.
+    pub fn startup(&self) -> f64 {
+        self.first.checked_sub(1).and_then(|at| self.bytes.get(at)).copied().unwrap_or(0.0)
+    }
+
+    /// What is live at the end.
+    pub fn end(&self) -> f64 {
+        self.bytes.last().copied().unwrap_or(0.0)
+    }
+
+    /// Seconds and bytes of the points after the start-up.
+    fn counted(&self) -> (&[f64], &[f64]) {
+        let from = self.first.min(self.bytes.len());
+        (self.seconds.get(from..).unwrap_or_default(), self.bytes.get(from..).unwrap_or_default())
+    }
+
+    /// Its slope, and whether that goes on.
+    pub fn trend(&self) -> Trend {
+        let (seconds, bytes) = self.counted();
+        let startup = self.startup();
+        let startup_bytes = startup as u64;
+        if seconds.len() < 3 {
+            return Trend { startup_bytes, ..Trend::default() };
+        }
+        let (slope, variance) = line(seconds, bytes, startup);
+        let goes_on = self.goes_on(seconds, bytes, startup);
+        Trend { startup_bytes, goes_on, slope, variance }
+    }
+
+    fn goes_on(&self, seconds: &[f64], bytes: &[f64], startup: f64) -> bool {
+        let end = self.end();
+        let grown = end - startup;
+        if grown <= 0.0 {
+            return false;
+        }
+        let (begin, over) = match (self.first.checked_sub(1), seconds.last()) {
+            (Some(at), Some(&over)) => (self.seconds.get(at).copied().unwrap_or(0.0), over),
+            (None, Some(&over)) => (0.0, over),
+            _ => return false,
+        };
+        let level_at = |part: f64| {
+            let time = begin + (over - begin) * part;
+            let after = seconds.partition_point(|&second| second <= time);
+            after.checked_sub(1).and_then(|at| bytes.get(at)).copied().unwrap_or(startup)
+        };
+        // Steady growth brings a half and a quarter of it there.
+        let still = end - level_at(0.5) >= grown / 8.0 && end - level_at(0.75) >= grown / 24.0;
+        still && !self.was_given_back(bytes, startup, grown) && !came_at_once(bytes, startup, grown)
+    }
+
+    /// A saw: it once fell by half of its height or more, has not got much higher since, and its low
+    /// points do not rise.
+    fn was_given_back(&self, bytes: &[f64], startup: f64, grown: f64) -> bool {
+        let (mut peak, mut fall, mut height) = (startup, 0.0, 0.0);
+        for &now in bytes {
+            if now > peak {
+                peak = now;
+            } else if peak - now > fall {
+                fall = peak - now;
+                height = (peak - startup).max(fall);
+            }
+        }
+        if fall < height / 2.0 || fall <= 0.0 || grown > 2.5 * height {
+            return false;
+        }
+        let third = bytes.len() / 3;
+        let lowest = |part: &[f64]| part.iter().copied().fold(f64::INFINITY, f64::min);
+        let (early, late) = (bytes.get(..third), bytes.get(bytes.len() - third..));
+        let rise = match (early, late) {
+            (Some(early), Some(late)) if third > 0 => lowest(late) - lowest(early),
+            _ => 0.0,
+        };
+        rise < 0.75 * fall
+    }
+}
+
+/// One step is most of it: a table that was made larger, a file that was loaded.
+fn came_at_once(bytes: &[f64], startup: f64, grown: f64) -> bool {
+    let before = std::iter::once(&startup).chain(bytes);
+    before.zip(bytes).any(|(before, now)| now - before > 0.7 * grown)
+}
+
+/// Slope by least squares, and its variance. Points of a run depend on those before them, so that
+/// there are fewer independent ones than points: the variance is that of as many as the correlation
+/// of neighbours leaves.
+fn line(seconds: &[f64], bytes: &[f64], base: f64) -> (f64, f64) {
+    let count = seconds.len() as f64;
+    let mean = seconds.iter().sum::<f64>() / count;
+    let level = bytes.iter().map(|one| one - base).sum::<f64>() / count;
+    let (mut spread, mut product) = (0.0, 0.0);
+    for (second, one) in seconds.iter().zip(bytes) {
+        spread += (second - mean).powi(2);
+        product += (second - mean) * (one - base - level);
+    }
+    if spread <= 0.0 {
+        return (0.0, 0.0);
+    }
+    let slope = product / spread;
+    let rest: Vec<f64> = seconds
+        .iter()
+        .zip(bytes)
+        .map(|(second, one)| one - base - level - slope * (second - mean))
+        .collect();
+    let squares: f64 = rest.iter().map(|it| it * it).sum();
+    let neighbours: f64 = rest.iter().zip(rest.iter().skip(1)).map(|(a, b)| a * b).sum();
+    let correlation = if squares > 0.0 { (neighbours / squares).clamp(0.0, 0.95) } else { 0.0 };
+    let inflation = (1.0 + correlation) / (1.0 - correlation);
+    (slope, squares / (count - 2.0) / spread * inflation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Maker;
+
+    #[test]
+    fn a_course_is_made_of_parts_of_sites() {
+        let mut maker = Maker::new();
+        for second in 0..10u64 {
+            maker.point(second * 1000, &[(0, second * 100), (3, 1_000)]);
+        }
+        maker.heartbeat(10_000_000_000);
+        let dump = maker.dump();
+        let times = Times::of(&dump);
+        let weight = |site, course, part| Weight { site, course, part };
+        let weights = [weight(0, 0, 0.25), weight(3, 0, 1.0), weight(0, 1, 0.75)];
+        let last = |site: usize| if site == 0 { 1_000 } else { 1_000 };
+        let courses = Course::of_sites(&dump, &times, &weights, 2, last);
+        assert_eq!(courses[0].bytes.first(), Some(&1_000.0));
+        assert_eq!(courses[0].end(), 1_250.0);
+        assert_eq!(courses[1].end(), 750.0);
+        assert_eq!(courses[1].seconds.len(), 11);
+        assert!((courses[1].trend().slope - 75.0).abs() < 1e-9);
+        assert!((courses[0].trend().slope - 25.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_empty_course_is_no_trouble() {
+        assert_eq!(Course::default().trend(), Trend::default());
+    }
+}

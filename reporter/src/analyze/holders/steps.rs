@@ -1,0 +1,220 @@
+//! The steps of a path, one by one.
+
+use pyshim_dump::heap::{NodeKind, Step};
+
+use super::roots::Root;
+use super::{Holder, Nature, Stop, is_transparent, plain as without_main};
+
+/// Parts of a path behind the holder that are told.
+const TAIL: usize = 6;
+/// Parts of a path to the holder that are told.
+const HEAD: usize = 8;
+
+/// The path as it is: to the holder at `at` step by step, from there on by types.
+pub fn plain(path: &[Stop], at: usize, root: &Root) -> Holder {
+    let (mut text, subject, nature) = head(path, at, root);
+    for part in tail(path, at) {
+        text.push_str(" → ");
+        text.push_str(&part);
+    }
+    Holder { text, subject, nature }
+}
+
+/// The path to the stop at `at`: its words, what one would bound or clear, and of what nature it is.
+pub fn head(path: &[Stop], at: usize, root: &Root) -> (String, String, Nature) {
+    let mut nature = root.nature;
+    let mut parts: Vec<String> = Vec::new();
+    let mut expression = root.module.clone().map(|module| (module, 0usize));
+    let mut subject = root.text.clone();
+    for (index, stop) in path.iter().enumerate().take(at + 1).skip(1) {
+        if is_transparent(stop) {
+            continue;
+        }
+        let parent = path.get(..index).and_then(|above| {
+            above.iter().rev().find(|it| !is_transparent(it) || it.type_name == "function")
+        });
+        let mut kind = match stop.type_name {
+            "" => String::new(),
+            name => format!(" ({})", type_words(name)),
+        };
+        if !stop.tracked && index < at && stop.node.kind == NodeKind::Object {
+            kind = format!(" (C type without gc support: {})", stop.type_name);
+        }
+        let step = step(stop, parent, root);
+        nature = step.nature.unwrap_or(nature);
+        expression = expression
+            .zip(step.expression)
+            .map(|((text, length), more)| (format!("{text}{more}"), length + 1));
+        if let Some(whole) = step.whole {
+            // Such a name tells without what is before it.
+            parts.clear();
+            subject.clone_from(&whole);
+            parts.push(format!("{whole}{kind}"));
+            continue;
+        }
+        subject = match &expression {
+            Some((text, _)) => plain_name(text),
+            None if step.word.is_empty() => format!("the {} in it", type_words(stop.type_name)),
+            None => step.word.clone(),
+        };
+        parts.push(match step.word.is_empty() {
+            true => type_words(stop.type_name),
+            false => format!("{}{kind}", step.word),
+        });
+    }
+    if parts.len() > HEAD {
+        let end = parts.len() - HEAD / 2;
+        parts.splice(HEAD / 2..end, ["…".to_owned()]);
+    }
+    // What can be imported is written as one would write it; a module and one name stay as they are.
+    if let (Some((text, length)), Some(module)) = (&expression, &root.module)
+        && *length > 0
+        && module != "__main__"
+        && (*length > 1 || matches!(module.as_str(), "gc" | "sys"))
+    {
+        let kind = path.get(at).map_or("", |stop| stop.type_name);
+        let kind = if kind.is_empty() { String::new() } else { format!(" ({})", type_words(kind)) };
+        return (format!("{text}{kind}"), subject, nature);
+    }
+    let begins = parts.first().is_some_and(|first| is_whole(first));
+    if !root.text.is_empty() && !begins && !(parts.len() == 1 && root.frame_says(&parts)) {
+        parts.insert(0, root.text.clone());
+    }
+    (parts.join(" → "), subject, nature)
+}
+
+/// Whether a part needs no root before it.
+fn is_whole(part: &str) -> bool {
+    ["local '", "closure cell '", "default argument '", "functools."]
+        .iter()
+        .any(|start| part.starts_with(start))
+}
+
+impl Root {
+    fn frame_says(&self, parts: &[String]) -> bool {
+        !self.frame.is_empty() && parts.first().is_some_and(|part| part.contains(&self.frame))
+    }
+}
+
+/// A step in words.
+#[derive(Default)]
+struct Words {
+    /// Its name; empty: only its type is worth telling.
+    word: String,
+    /// The same for somebody who sees nothing of what is before.
+    whole: Option<String>,
+    /// As one would write it behind an expression.
+    expression: Option<String>,
+    nature: Option<Nature>,
+}
+
+fn step(stop: &Stop, parent: Option<&Stop>, root: &Root) -> Words {
+    let label = stop.label;
+    let from = |parent: Option<&Stop>| parent.map_or("", |parent| parent.name).to_owned();
+    match stop.node.step {
+        Step::Global | Step::Attribute if !label.is_empty() => Words {
+            word: label.to_owned(),
+            expression: Some(format!(".{label}")),
+            ..Words::default()
+        },
+        Step::Key => {
+            let word = format!("[{label}]");
+            Words { expression: Some(word.clone()), word, ..Words::default() }
+        }
+        Step::Index => {
+            let word = format!("[{}]", stop.node.detail);
+            Words { expression: Some(word.clone()), word, ..Words::default() }
+        }
+        Step::Local => {
+            let (owner, nature) = match parent {
+                Some(parent) if parent.node.kind == NodeKind::Object => {
+                    let what = type_words(parent.type_name);
+                    (format!(" of {what} {}", parent.name), Nature::Suspended)
+                }
+                _ => (root.frame.clone(), Nature::Local),
+            };
+            Words {
+                whole: Some(format!("local '{label}'{owner}")),
+                nature: Some(nature),
+                ..Words::default()
+            }
+        }
+        Step::Closure => {
+            // The variable belongs to the function around the one that uses it.
+            let inner = from(parent);
+            let outer = inner.rsplit_once(".<locals>").map_or(inner.as_str(), |it| it.0);
+            let of = if outer.is_empty() { String::new() } else { format!(" of {outer}") };
+            Words {
+                whole: Some(format!("closure cell '{label}'{of}")),
+                nature: Some(Nature::Closure),
+                ..Words::default()
+            }
+        }
+        Step::Default => Words {
+            whole: Some(format!("default argument '{label}' of {}", from(parent))),
+            nature: Some(Nature::Closure),
+            ..Words::default()
+        },
+        _ => Words::default(),
+    }
+}
+
+/// What is behind the holder, by types; neighbours that say the same once.
+pub fn tail(path: &[Stop], at: usize) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    for stop in path.iter().skip(at + 1).filter(|stop| !is_transparent(stop)) {
+        let label = stop.label;
+        let mut said = match stop.node.step {
+            Step::Key => vec![format!("[{}]", key_type(label)), type_words(stop.type_name)],
+            Step::Attribute | Step::Global if !label.is_empty() => {
+                vec![format!("{label} ({})", type_words(stop.type_name))]
+            }
+            Step::Closure => {
+                vec![format!("closure cell '{label}' ({})", type_words(stop.type_name))]
+            }
+            Step::Default => {
+                vec![format!("default argument '{label}' ({})", type_words(stop.type_name))]
+            }
+            Step::Local => vec![format!("local '{label}' ({})", type_words(stop.type_name))],
+            _ => vec![type_words(stop.type_name)],
+        };
+        if matches!(stop.type_name, "coroutine" | "generator" | "async_generator")
+            && let (Some(last), false) = (said.last_mut(), stop.name.is_empty())
+        {
+            last.push_str(&format!(" {}", stop.name));
+        }
+        said.retain(|part| !part.is_empty());
+        if !parts.ends_with(&said) {
+            parts.extend(said);
+        }
+    }
+    if parts.len() > TAIL {
+        let end = parts.len() - TAIL / 2;
+        parts.splice(TAIL / 2..end, ["…".to_owned()]);
+    }
+    parts
+}
+
+/// The type of a key by its text: quoted, a number, or `<type>`.
+fn key_type(label: &str) -> String {
+    if label.starts_with('\'') {
+        return "str".into();
+    }
+    if label.trim_start_matches('-').bytes().all(|it| it.is_ascii_digit()) && !label.is_empty() {
+        return "int".into();
+    }
+    without_main(label.trim_start_matches('<').trim_end_matches('>')).to_owned()
+}
+
+/// A type's name as people say it.
+pub fn type_words(name: &str) -> String {
+    match name {
+        "_asyncio.Task" | "asyncio.tasks.Task" => "asyncio task".into(),
+        "functools._lru_cache_wrapper" => "functools.lru_cache".into(),
+        name => without_main(name).to_owned(),
+    }
+}
+
+fn plain_name(expression: &str) -> String {
+    without_main(expression).to_owned()
+}
