@@ -25,7 +25,7 @@ use crate::guard::Guard;
 use crate::hash::{self, mix};
 use crate::native::{self, Anchor, Extent};
 use crate::python::code;
-use crate::python::walk::{PythonFrame, Top};
+use crate::python::walk::{self, PythonFrame, Top};
 use crate::spin::SpinLock;
 use crate::store::{self, STORE};
 use crate::{collector, heap, life, live, sys};
@@ -202,6 +202,9 @@ pub struct Place {
 #[inline(never)]
 pub fn define(guard: &Guard, place: &Place, key: u64) -> u32 {
     life::on_new_site(guard, place.anchor, place.top.map(|top| top.interpreter));
+    if let Some(top) = place.top {
+        walk::remember(top.tstate);
+    }
     if heap::exhausted() {
         store::lose(Lost::Sites);
         return NOWHERE;

@@ -1,8 +1,8 @@
 //! From dumps to a report. Never prints.
 
 mod completeness;
-pub mod diff;
 mod course;
+pub mod diff;
 mod figures;
 pub mod growth;
 pub mod holders;

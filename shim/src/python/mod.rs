@@ -192,7 +192,8 @@ fn follow(function: &AtomicUsize, from: usize) -> usize {
 }
 
 /// All thread states, each with its number of the thread. Only in a copy of the process.
-pub fn thread_states() -> Vec<(usize, u64)> {
+/// `threads` are the ids of the process's threads: states that were seen in one of them count too.
+pub fn thread_states(threads: &[u32]) -> Vec<(usize, u64)> {
     let mut states = Vec::new();
     let Some(layout) = object_layout() else { return states };
     let mut interpreter = follow(&NAMES.interpreters, 0);
@@ -205,6 +206,13 @@ pub fn thread_states() -> Vec<(usize, u64)> {
             state = follow(&NAMES.next_thread, state);
         }
         interpreter = follow(&NAMES.next_interpreter, interpreter);
+    }
+    for state in walk::remembered(|thread| threads.contains(&thread)) {
+        if states.iter().all(|known| known.0 != state) {
+            // SAFETY: as above; if the state is gone after all, the fault is caught.
+            let thread = unsafe { *((state + layout.tstate_thread_id as usize) as *const u64) };
+            states.push((state, thread));
+        }
     }
     states
 }

@@ -5,7 +5,9 @@
 //! hold still. The hot walk reads one word or two for each frame and hashes
 //! them; [`collect`] walks again to define a new site.
 
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering::Relaxed, Ordering::Release};
+use core::sync::atomic::{
+    AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::Release,
+};
 
 use super::layout::{Entry, FrameRoot, Instr, Layout, OWNED_BY_GENERATOR};
 use pyshim_dump::record::NOT_BEGUN;
@@ -75,6 +77,8 @@ pub fn layout() -> Option<&'static Layout> {
 pub struct Top {
     layout: &'static Layout,
     frame: usize,
+    /// The thread's state.
+    pub tstate: usize,
     /// The interpreter that the thread runs.
     pub interpreter: usize,
 }
@@ -111,7 +115,7 @@ pub fn top(_: &Guard, lock: Lock) -> Option<Top> {
             }
             frame = load(frame + layout.cframe_current as usize);
         }
-        (frame != 0).then(|| Top { layout, frame, interpreter: load(tstate + INTERPRETER) })
+        (frame != 0).then(|| Top { layout, frame, tstate, interpreter: load(tstate + INTERPRETER) })
     }
 }
 
@@ -159,6 +163,33 @@ fn thread_state() -> usize {
     // called at any time, with or without the interpreter lock.
     let own: extern "C" fn() -> usize = unsafe { core::mem::transmute(THREAD_STATE.load(Relaxed)) };
     own()
+}
+
+/// Thread states that were seen, with the ids of their threads in the system: as the teardown begins
+/// the interpreter no longer lists those of other threads.
+static SEEN: [(AtomicU32, AtomicUsize); 256] =
+    [const { (AtomicU32::new(0), AtomicUsize::new(0)) }; 256];
+
+/// Remembers the calling thread's state. Called with each new stack, so it may cost something.
+pub fn remember(tstate: usize) {
+    let place = (tstate >> 6) % SEEN.len();
+    for (thread, state) in SEEN.iter().cycle().skip(place).take(16) {
+        let known = thread.load(Relaxed);
+        if state.load(Relaxed) == tstate {
+            return;
+        }
+        if known == 0 || !sys::thread_exists(known) {
+            state.store(tstate, Relaxed);
+            thread.store(sys::thread_id(), Relaxed);
+            return;
+        }
+    }
+}
+
+/// States of threads that still exist.
+pub fn remembered(exists: impl Fn(u32) -> bool) -> Vec<usize> {
+    let seen = SEEN.iter().map(|(thread, state)| (thread.load(Relaxed), state.load(Relaxed)));
+    seen.filter(|&(thread, state)| state != 0 && exists(thread)).map(|(_, state)| state).collect()
 }
 
 /// Whether this thread runs Python now, as far as the interpreter says.

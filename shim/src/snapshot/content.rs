@@ -177,7 +177,7 @@ impl Reader<'_> {
             12 => {
                 // The lowest bit tells values from a dict.
                 let word = self.word(object, 0usize.wrapping_sub(24));
-                if word & 1 != 0 { (0, Some(word - 1 + first)) } else { (word, None) }
+                if word & 1 != 0 { (0, Some(word + 1 + first)) } else { (word, None) }
             }
             _ => {
                 let dict = self.word(object, 0usize.wrapping_sub(24));

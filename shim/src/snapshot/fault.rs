@@ -6,6 +6,8 @@ use core::arch::naked_asm;
 use core::ffi::{c_int, c_void};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use crate::spin::SpinLock;
+
 /// What [`protect`] must put back: rbx, rbp, r12 to r15, rsp, and where to go on.
 #[repr(C)]
 struct Saved([u64; 8]);
@@ -55,6 +57,28 @@ unsafe extern "C" fn enter(call: extern "C" fn(*mut c_void), work: *mut c_void) 
     )
 }
 
+/// What went wrong inside the shim's own code; each is a defect.
+pub static DEFECTS: SpinLock<Vec<String>> = SpinLock::new(Vec::new());
+
+/// Makes a panic one more fault to go on after.
+fn tell_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let text = match panic.location() {
+            Some(at) => {
+                format!("{}:{}: {}", at.file(), at.line(), panic.payload_as_str().unwrap_or(""))
+            }
+            None => "a panic".to_owned(),
+        };
+        crate::log::say(&format!("the heap snapshot: {text}"));
+        DEFECTS.lock().push(text);
+        if ARMED.load(Relaxed) {
+            // SAFETY: an instruction that only raises SIGILL, which the handler goes on after.
+            unsafe { core::arch::asm!("ud2") };
+        }
+        crate::sys::exit_group(1);
+    }));
+}
+
 /// Takes the fatal signals of this process, and leaves the others to their defaults.
 pub fn install() {
     for signal in 1..=64 {
@@ -69,6 +93,7 @@ pub fn install() {
         crate::sys::set_signal(signal, action);
     }
     crate::sys::unblock_signals();
+    tell_panics();
 }
 
 extern "C" fn faulted(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {

@@ -1,6 +1,8 @@
 //! What one full collection would find unreachable, by the collector's own
 //! reckoning: objects all of whose counted references come from each other.
 
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use crate::python::objects as py;
 use crate::snapshot::fault;
 use crate::snapshot::graph::World;
@@ -69,19 +71,19 @@ pub fn mark(world: &mut World) -> u64 {
 
 /// Calls `work` for each node; one at which a fault happens is left where it was.
 fn each(world: &mut World, nodes: &[u32], mut work: impl FnMut(&World, u32)) {
-    let mut at = 0;
-    while at < nodes.len() {
+    // An atomic, so that it stands in memory and not in a register when a fault happens.
+    let at = AtomicUsize::new(0);
+    while at.load(Relaxed) < nodes.len() {
         let fine = fault::protect(|| {
-            while let Some(&node) = nodes.get(at) {
+            while let Some(&node) = nodes.get(at.load(Relaxed)) {
                 work(world, node);
-                at += 1;
+                at.fetch_add(1, Relaxed);
             }
         });
         if !fine {
-            if let Some(&node) = nodes.get(at) {
+            if let Some(&node) = nodes.get(at.fetch_add(1, Relaxed)) {
                 world.nodes.bits[node as usize] |= bits::FAILED;
             }
-            at += 1;
         }
     }
 }

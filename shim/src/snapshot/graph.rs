@@ -209,7 +209,9 @@ impl Graph {
         }
     }
 
-    /// Adds the edges of one node.
+    /// Adds the edges of one node. Never inlined: a fault in here must find the queue as it was written,
+    /// not in registers.
+    #[inline(never)]
     fn search(&mut self, world: &mut World, node: u32) {
         // What is dead may hold addresses that are nobody's any more.
         if world.nodes.has(node, bits::LEAF | bits::PARKED) {

@@ -48,7 +48,7 @@ pub struct Map {
 }
 
 impl Map {
-    /// Reads the text of `/proc/PID/smaps`.
+    /// Reads the text of `/proc/PID/smaps`, or of `/proc/PID/maps`.
     pub fn parse(smaps: &str) -> Map {
         let mut map = Map::default();
         for line in smaps.lines() {
@@ -100,6 +100,16 @@ impl Map {
             self.files.push(path.to_owned());
             self.files.len() - 1
         }) as u32
+    }
+
+    /// Takes over what is resident from the map of another moment, or of another process.
+    pub fn take_resident(&mut self, other: &Map) {
+        for region in &mut self.regions {
+            let known = other.regions.binary_search_by_key(&region.start, |one| one.start);
+            if let Some(one) = known.ok().and_then(|at| other.regions.get(at)) {
+                region.resident = one.resident;
+            }
+        }
     }
 
     /// The region that holds `address`.

@@ -322,18 +322,21 @@ fn run(
     sys::become_quiet_copy(LONGEST_S);
     fault::install();
     let began = sys::monotonic_ns();
+    let mut map = Map::parse(&String::from_utf8_lossy(&sys::read_file(b"/proc/self/maps\0")));
     let smaps = if prepared.smaps.is_empty() { memory::smaps() } else { prepared.smaps.clone() };
-    let map = Map::parse(&String::from_utf8_lossy(&smaps));
+    map.take_resident(&Map::parse(&String::from_utf8_lossy(&smaps)));
     let mut inputs = gather(prepared, sp);
     inputs.sort(&map);
     let interpreter = python::for_snapshot();
     if interpreter.is_some() {
-        fault::protect(|| inputs.frames = frames());
+        let threads: Vec<u32> = inputs.threads.iter().map(|thread| thread.id).collect();
+        fault::protect(|| frames(&threads, &mut inputs.frames));
     }
     let mut heap = child::explore(&map, &inputs, interpreter.as_ref());
     heap.moment = moment;
     heap.at_ms = life::since_start_ns() / 1_000_000;
     heap.pause_us = pause_us;
+    heap.search.notes.extend(core::mem::take(&mut *fault::DEFECTS.lock()));
     heap.search.at_rest = under_lock || !prepared.running;
     heap.search.blind_threads = prepared.others.into();
     heap.search_ms = (sys::monotonic_ns() - began) / 1_000_000;
@@ -376,12 +379,9 @@ fn gather(prepared: &Prepared, sp: usize) -> Inputs {
 }
 
 /// All running Python frames.
-fn frames() -> Vec<Frame> {
-    let mut frames = Vec::new();
-    let (Some(layout), Some(objects)) = (walk::layout(), python::object_layout()) else {
-        return frames;
-    };
-    for (tstate, thread) in python::thread_states() {
+fn frames(threads: &[u32], frames: &mut Vec<Frame>) {
+    let (Some(layout), Some(objects)) = (walk::layout(), python::object_layout()) else { return };
+    for (tstate, thread) in python::thread_states(threads) {
         // SAFETY: this is a copy of the process, in which nothing else runs.
         unsafe {
             walk::frames_of(tstate, |address, frame| {
@@ -404,5 +404,4 @@ fn frames() -> Vec<Frame> {
             });
         }
     }
-    frames
 }

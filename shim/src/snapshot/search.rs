@@ -153,9 +153,24 @@ fn region(found: &mut Found, world: &mut World, root: Root, phase: u8, from: usi
     found.roots.insert(node, root);
 }
 
+/// The file whose data holds an address, or lies right before it.
+fn file_of(world: &World, address: usize) -> Option<u32> {
+    let regions = &world.map.regions;
+    let mut at = regions.partition_point(|region| region.start <= address).checked_sub(1)?;
+    loop {
+        match regions.get(at)?.backing {
+            Backing::File(file) => return Some(file),
+            Backing::Anonymous if regions.get(at.checked_sub(1)?)?.end == regions[at].start => {
+                at -= 1
+            }
+            _ => return None,
+        }
+    }
+}
+
 /// Writable memory that belongs to program files: their data, and what follows without a file.
 fn statics(found: &mut Found, world: &mut World, inputs: &Inputs, interpreter: bool) {
-    let own = world.map.find(inputs.runtime).map(|region| region.backing);
+    let own = file_of(world, inputs.runtime);
     let mut last: Option<(usize, u32)> = None;
     for region_at in 0..world.map.regions.len() {
         let one = world.map.regions[region_at];
@@ -180,7 +195,7 @@ fn statics(found: &mut Found, world: &mut World, inputs: &Inputs, interpreter: b
             last = None;
             continue;
         }
-        let is_own = own == Some(Backing::File(file));
+        let is_own = own == Some(file);
         if is_own == interpreter {
             let (root, number) = match interpreter {
                 true => (Root::Interpreter, phase::INTERPRETER),
