@@ -334,7 +334,9 @@ fn a_program_is_a_file_an_argument_a_module_or_standard_input() {
 fn setuid_programs_run() {
     on_every_interpreter(|python| {
         let ran = compare(|| Run::python(python, "life/setuid.py").arg("root"));
-        assert_eq!(ended(&ran.dump()), EXITED);
+        // On a busy machine a child may live long enough before its `exec` to have a dump.
+        let (parent, _) = ran.parent_and_children();
+        assert_eq!(ended(&parent), EXITED);
     });
 }
 
@@ -342,7 +344,9 @@ fn setuid_programs_run() {
 fn setuid_programs_run_for_a_child_that_gave_up_its_rights() {
     on_every_interpreter(|python| {
         let ran = compare(|| Run::python(python, "life/setuid.py").arg("nobody"));
-        assert_eq!(ended(&ran.dump()), EXITED);
+        // On a busy machine a child may live long enough before its `exec` to have a dump.
+        let (parent, _) = ran.parent_and_children();
+        assert_eq!(ended(&parent), EXITED);
     });
 }
 
