@@ -149,7 +149,8 @@ impl Graph {
         self.position.get(node as usize).is_some_and(|&position| position != NONE)
     }
 
-    fn grow(&mut self, count: usize) {
+    /// Makes room for nodes that came up during the search.
+    pub fn grow(&mut self, count: usize) {
         if self.position.len() < count {
             self.position.resize(count, NONE);
             self.found.resize(count, 0);

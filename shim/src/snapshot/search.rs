@@ -92,6 +92,8 @@ pub fn search(world: &mut World, reader: &Reader, inputs: &Inputs) -> Found {
         found.graph.reach(node, NONE, phase::NOBODY);
     }
     found.graph.run(world, phase::NOBODY, false);
+    // Objects outside all blocks may have come up in the end.
+    found.graph.grow(world.nodes.count() as usize);
     found
 }
 
