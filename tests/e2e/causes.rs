@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use pyshim_tests::cases::{self, Case};
-use pyshim_tests::compare::finish;
-use pyshim_tests::{Interpreter, interpreters, long, root, summarize};
+use pyshim_tests::compare::{compare, finish};
+use pyshim_tests::{Interpreter, Run, interpreters, long, root, summarize};
 use serde_json::Value;
 
 fn main() {
@@ -36,6 +36,10 @@ fn main() {
             move || each_case_has_its_control(&cases)
         }),
     ];
+    for interpreter in interpreters() {
+        let name = format!("watching_changes_no_count::{}", interpreter.version);
+        trials.push(Trial::test(name, move || watching_changes_no_count(interpreter)));
+    }
     for (case, interpreter) in pairs(&cases) {
         let name = format!("{}::{}", case.name, interpreter.version);
         let it = case.clone();
@@ -158,6 +162,15 @@ fn each_case_has_its_control(cases: &[Case]) -> Result<(), Failed> {
     let alone = cases.iter().filter(|case| !case.is_control() && !control(case));
     let alone: Vec<&str> = alone.map(|case| case.name.as_str()).collect();
     if alone.is_empty() { Ok(()) } else { Err(format!("without a control: {alone:?}").into()) }
+}
+
+/// The question: "a reference count changes as soon as I look at it". Not with this look.
+fn watching_changes_no_count(interpreter: &Interpreter) -> Result<(), Failed> {
+    let ran = compare(|| {
+        Run::python(interpreter, "causes/refcounts.py").env("PYSHIM_SNAPSHOT", "every=1s")
+    });
+    let counts = ran.stdout().lines().filter(|line| line.contains("'instance': ")).count();
+    if counts == 5 { Ok(()) } else { Err(format!("{counts} looks: {}", ran.stdout()).into()) }
 }
 
 /// Runs a program with the shim and judges what the reporter says.

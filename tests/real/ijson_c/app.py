@@ -6,7 +6,7 @@ import io
 import ijson.backends.yajl2_c as ijson
 from pace import ticks
 
-DOCUMENT = b'{"rows": [%s]}' % b",".join(b'{"id": %d, "name": "n%d"}' % (n, n) for n in range(100))
+DOCUMENT = b'{"id": 1, "name": "n", "rows": [1, 2, 3]}'
 
 
 def rows():
@@ -14,5 +14,5 @@ def rows():
 
 
 for tick in ticks():
-    for _ in range(3):
-        assert len(rows()) == 100
+    for _ in range(80):
+        assert len(rows()) == 3

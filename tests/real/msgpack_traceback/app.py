@@ -14,5 +14,5 @@ def rows():
 
 
 for tick in ticks():
-    for _ in range(50):
+    for _ in range(80):
         assert len(rows()) == 50

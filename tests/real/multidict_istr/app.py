@@ -14,5 +14,5 @@ def respond(number):
 
 
 for tick in ticks():
-    for number in range(30):
+    for number in range(50):
         assert respond(number) == 10

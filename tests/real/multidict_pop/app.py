@@ -1,5 +1,6 @@
 # https://github.com/aio-libs/multidict/issues/1232
-# kind: reference-leak
+# kind: native-leak
+# native: htkeys_new
 # python: 3.13
 from multidict import CIMultiDict
 from pace import ticks

@@ -13,5 +13,5 @@ def parse(text):
 
 
 for tick in ticks():
-    for number in range(50):
+    for number in range(200):
         assert parse("Whatever %d" % number + "." * 400) is None

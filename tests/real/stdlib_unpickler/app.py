@@ -1,5 +1,5 @@
 # https://github.com/python/cpython/issues/85594
-# kind: cycles
+# kind: cycles | reference-leak
 # python: 3.10
 # fixed-python: 3.12
 import io
