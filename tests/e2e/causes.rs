@@ -11,12 +11,13 @@
 //! `PYSHIM_LONG` or `--include-ignored` asks for them.
 
 use std::process::Stdio;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use pyshim_tests::cases::{self, Case};
-use pyshim_tests::compare::finish;
-use pyshim_tests::{Interpreter, interpreters, long, summarize};
+use pyshim_tests::compare::{compare, finish};
+use pyshim_tests::{Interpreter, Run, interpreters, long, root, summarize};
 use serde_json::Value;
 
 fn main() {
@@ -35,14 +36,81 @@ fn main() {
             move || each_case_has_its_control(&cases)
         }),
     ];
+    for interpreter in interpreters() {
+        let name = format!("watching_changes_no_count::{}", interpreter.version);
+        trials.push(Trial::test(name, move || watching_changes_no_count(interpreter)));
+    }
     for (case, interpreter) in pairs(&cases) {
         let name = format!("{}::{}", case.name, interpreter.version);
         let it = case.clone();
-        trials.push(Trial::test(name.clone(), move || judged(&it, interpreter)));
-        let bare = Trial::test(format!("bare::{name}"), move || measured(&case, interpreter));
+        trials.push(Trial::test(name.clone(), move || judged(&it, interpreter).map(|_| ())));
+        let bare =
+            Trial::test(format!("bare::{name}"), move || measured(&case, interpreter).map(|_| ()));
         trials.push(bare.with_ignored_flag(!long()));
     }
-    libtest_mimic::run(&arguments, trials).exit();
+    for (case, interpreter, what) in reals() {
+        let role = if case.is_control() { "fixed" } else { "leaking" };
+        let name = format!("{}::{role}", case.name);
+        let (it, one, text) = (case.clone(), interpreter.clone(), what.clone());
+        trials.push(Trial::test(format!("real::{name}"), move || {
+            noted(&it, &one, &text, judged(&it, &one))
+        }));
+        let bare = move || noted(&case, &interpreter, &what, measured(&case, &interpreter));
+        trials.push(Trial::test(format!("bare-real::{name}"), bare).with_ignored_flag(!long()));
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let mut table = TABLE.lock().map_or_else(|broken| broken.into_inner().clone(), |it| it.clone());
+    table.sort();
+    table.iter().for_each(|row| println!("{row}"));
+    conclusion.exit();
+}
+
+/// A line for each of the real leaks, for people.
+static TABLE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Notes how a real leak, or its fixed version, did.
+fn noted(
+    case: &Case,
+    interpreter: &Interpreter,
+    what: &str,
+    result: Result<String, Failed>,
+) -> Result<(), Failed> {
+    let (name, version) = (&case.name, &interpreter.version);
+    let role = if case.is_control() { "fixed" } else { "leaking" };
+    let said = match &result {
+        Ok(text) => format!("ok      {text}"),
+        Err(failed) => {
+            let text = failed.message().unwrap_or_default();
+            format!("FAILED  {}", text.lines().next().unwrap_or_default())
+        }
+    };
+    let row = format!("{name:<20} {role:<8} {what:<22} {version:<8} {said}");
+    TABLE.lock().map_err(|_| "another test panicked")?.push(row);
+    result.map(|_| ())
+}
+
+/// The leaks of `tests/real` that `scripts/real-leaks` has installed, and listed in a file.
+fn reals() -> Vec<(Case, Interpreter, String)> {
+    let Some(list) = std::env::var_os("PYSHIM_REAL") else { return Vec::new() };
+    let list = std::fs::read_to_string(list).expect("the list of PYSHIM_REAL");
+    let read = |line: &str| {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let [name, role, what, version, python] = fields[..] else { panic!("PYSHIM_REAL: {line}") };
+        let path = root().join("tests/real").join(name).join("app.py");
+        let case = Case::read(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let case = Case { name: name.to_owned(), ..case };
+        let minor = version.split('.').nth(1).and_then(|minor| minor.parse().ok());
+        let interpreter = Interpreter {
+            version: version.to_owned(),
+            minor: minor.expect("a version has a minor"),
+            // Of no interest here.
+            shared: false,
+            path: python.into(),
+        };
+        let case = if role == "fixed" { case.fixed() } else { case };
+        (case, interpreter, what.to_owned())
+    };
+    list.lines().map(read).collect()
 }
 
 /// Which program runs on which interpreter.
@@ -96,8 +164,17 @@ fn each_case_has_its_control(cases: &[Case]) -> Result<(), Failed> {
     if alone.is_empty() { Ok(()) } else { Err(format!("without a control: {alone:?}").into()) }
 }
 
+/// The question: "a reference count changes as soon as I look at it". Not with this look.
+fn watching_changes_no_count(interpreter: &Interpreter) -> Result<(), Failed> {
+    let ran = compare(|| {
+        Run::python(interpreter, "causes/refcounts.py").env("PYSHIM_SNAPSHOT", "every=1s")
+    });
+    let counts = ran.stdout().lines().filter(|line| line.contains("'instance': ")).count();
+    if counts == 5 { Ok(()) } else { Err(format!("{counts} looks: {}", ran.stdout()).into()) }
+}
+
 /// Runs a program with the shim and judges what the reporter says.
-fn judged(case: &Case, interpreter: &Interpreter) -> Result<(), Failed> {
+fn judged(case: &Case, interpreter: &Interpreter) -> Result<String, Failed> {
     let run = case.run(interpreter, seconds());
     let command = run.shimmed();
     let ran = run.ran(finish(command));
@@ -113,7 +190,8 @@ fn judged(case: &Case, interpreter: &Interpreter) -> Result<(), Failed> {
     };
     let wrong = case.judge(summary, ticks(&ran.stdout())?);
     if wrong.is_empty() {
-        return Ok(());
+        let first = &summary["causes"][0];
+        return Ok(format!("{} {}", summary["verdict"]["kind"], first["site"]["python"][0]));
     }
     Err(format!(
         "{} on CPython {}:\n  {}\nverdict: {}\ncauses: {:#}\nmemory: {}\ngrowth: {}\nnotes: {}",
@@ -136,7 +214,7 @@ fn ticks(stdout: &str) -> Result<u64, Failed> {
 }
 
 /// Runs a program without the shim: does its memory do what its top says?
-fn measured(case: &Case, interpreter: &Interpreter) -> Result<(), Failed> {
+fn measured(case: &Case, interpreter: &Interpreter) -> Result<String, Failed> {
     let seconds = seconds();
     let run = case.run(interpreter, seconds);
     let mut command = run.command();
@@ -170,9 +248,9 @@ fn measured(case: &Case, interpreter: &Interpreter) -> Result<(), Failed> {
     let enough = case.tick.map_or(5 << 20, |tick| tick * ticks(&ran.stdout()).unwrap_or(0) / 4);
     match case.kinds[0].as_str() {
         "none" | "churn" if grown > 1536 << 10 => Err(text.into()),
-        "none" | "churn" => Ok(()),
+        "none" | "churn" => Ok(text),
         _ if grown < enough => Err(format!("{text}, not {} KiB", enough >> 10).into()),
-        _ => Ok(()),
+        _ => Ok(text),
     }
 }
 

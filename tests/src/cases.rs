@@ -16,6 +16,7 @@
 //! | `# tick: BYTES` | what each tick (see `support/pace.py`) leaves behind; its bytes must come to that |
 //! | `# also: KIND` | another cause is of this kind |
 //! | `# pythons: >=3.9` or `# pythons: <3.12` | the versions it is for |
+//! | `# python: 3.9`, `# fixed-python: 3.12` | only for `scripts/real-leaks`: which interpreter |
 //! | `# env: NAME=VALUE` | an environment variable of the run |
 //! | `# ends: killed` | it kills itself; otherwise it must end with status 0 |
 //!
@@ -110,6 +111,8 @@ impl Case {
             "also" => self.also.push(owned()),
             "tick" => self.tick = Some(value.parse().map_err(|_| format!("tick: {value}"))?),
             "ends" if value == "killed" => self.killed = true,
+            // Says which interpreter; scripts/real-leaks has chosen it.
+            "python" | "fixed-python" => {}
             "pythons" => {
                 let minor = |text: &str| text.strip_prefix("3.").and_then(|it| it.parse().ok());
                 match (value.strip_prefix(">="), value.strip_prefix('<')) {
@@ -141,9 +144,19 @@ impl Case {
         (self.minors.0..self.minors.1).contains(&interpreter.minor)
     }
 
+    /// The same program with what it uses put right: nothing may be found in it.
+    pub fn fixed(mut self) -> Case {
+        self.kinds = vec!["none".into()];
+        self.tick = None;
+        self
+    }
+
     /// The program, to run for so many seconds.
     pub fn run(&self, interpreter: &Interpreter, seconds: f64) -> Run {
-        let paths = [extensions(interpreter), root().join("tests/cases/support")];
+        let mut paths = vec![root().join("tests/cases/support")];
+        if self.path.starts_with(root().join("tests/cases")) {
+            paths.push(extensions(interpreter));
+        }
         let paths = std::env::join_paths(paths).expect("no colons in paths");
         let run = Run::new([interpreter.path.as_path(), &self.path])
             .arg(&seconds.to_string())
