@@ -191,7 +191,12 @@ pub fn is_terminal(fd: i32) -> bool {
 
 /// The whole of a file, such as one of `/proc`; empty if it cannot be read.
 pub fn read_file(path: &[u8]) -> Vec<u8> {
-    let mut content = Vec::new();
+    read_file_sized(path, 0)
+}
+
+/// The same with room for so many bytes from the start: no memory is mapped while it is read.
+pub fn read_file_sized(path: &[u8], room: usize) -> Vec<u8> {
+    let mut content = Vec::with_capacity(room);
     let Ok(fd) = open(path, libc::O_RDONLY, 0) else { return content };
     let mut buffer = [0u8; 4096];
     while let Ok(count @ 1..) = read(fd, &mut buffer) {
@@ -434,8 +439,14 @@ pub fn read_memory(address: u64, buffer: &mut [u8]) -> bool {
 
 /// Our own mappings: start and end.
 pub fn own_mappings() -> Vec<(usize, usize)> {
-    let ranges = MAPPINGS.iter().map(|[at, size]| (at.load(Relaxed), size.load(Relaxed)));
-    ranges.filter(|&(at, size)| at != 0 && size != 0).map(|(at, size)| (at, at + size)).collect()
+    let mut ranges = Vec::with_capacity(MAPPINGS.len());
+    for [at, size] in &MAPPINGS {
+        let (at, size) = (at.load(Relaxed), size.load(Relaxed));
+        if at != 0 && size != 0 {
+            ranges.push((at, (at + size).next_multiple_of(4096)));
+        }
+    }
+    ranges
 }
 
 /// Ids of the process's threads.

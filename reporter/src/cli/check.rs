@@ -20,8 +20,9 @@ use super::{EXCEEDED, Streams, WRONG, complain, print};
     reporter check new.dump --baseline main/ --max-increase allocated=5% --format junit > memory.xml\n\n\
     Several dumps are several runs of the same work, and their mean counts; dumps of a process and of\n\
     its children are one run; a folder stands for all dumps in it. With two baselines or more the noise\n\
-    between them is measured, and what is within it exceeds no gate; with one, changes up to 2 % (of\n\
-    growth, 25 %), 4 KiB, 64 blocks, 1 KiB/s are noise.\n\n\
+    between them is measured, and what is within it exceeds no gate. Changes up to 2 % (of growth,\n\
+    25 %), and at least 4 KiB, 64 blocks, 1 KiB/s, count as noise without measurement; of that 2/N is\n\
+    left with N > 2 baselines.\n\n\
     --max-increase holds for the sum over all sites and for each site alone; a part is one of the\n\
     baseline's sum. METRIC is survivors, surviving-blocks, allocated, allocated-blocks, peak, growth or\n\
     mapped. Without it a part is one of survivors, mapped, allocated and peak, a size one of survivors,\n\

@@ -322,9 +322,12 @@ fn run(
     sys::become_quiet_copy(LONGEST_S);
     fault::install();
     let began = sys::monotonic_ns();
+    let maps = b"/proc/self/maps\0";
+    let room = sys::read_file(maps).len() * 2;
+    let text = sys::read_file_sized(maps, room);
     // What the shim frees from here on was its own all the same.
     let before = sys::own_mappings();
-    let mut map = Map::parse(&String::from_utf8_lossy(&sys::read_file(b"/proc/self/maps\0")));
+    let mut map = Map::parse(&String::from_utf8_lossy(&text));
     let smaps = if prepared.smaps.is_empty() { memory::smaps() } else { prepared.smaps.clone() };
     map.take_resident(&Map::parse(&String::from_utf8_lossy(&smaps)));
     let mut inputs = gather(prepared, sp);

@@ -14,7 +14,7 @@ use pyshim_dump::Amount;
 
 use crate::analyze::growth::{self, NONE, Times, Trend};
 use crate::analyze::names::Names;
-use crate::analyze::report::{self, Frame, Source};
+use crate::analyze::report::{Frame, Source};
 use crate::analyze::roles::Role;
 use crate::analyze::stacks::{Location, LocationId, Stacks, add, last};
 use crate::read::{Loaded, Run};
@@ -270,7 +270,6 @@ impl<'a> Sites<'a> {
             let line = frame.line.unwrap_or(0);
             Some(self.lines.id(dump, &frame.file, &frame.function, line).unwrap_or(NO_LINE))
         };
-        let native = native.map(|native| native.1);
         Key { mapping, unknown, native, inner: id(frames.0), own: id(frames.1) }
     }
 
@@ -295,13 +294,13 @@ impl<'a> Sites<'a> {
         into.stacks.sort_unstable();
     }
 
-    /// The innermost native function of the program that a stack has above its Python frames, and
-    /// what it is called in every build.
+    /// The innermost native function of the program that a stack has above its Python frames, as it is
+    /// called in every build.
     fn native(
         &mut self,
         locations: &[LocationId],
         symbols: &mut Symbols,
-    ) -> Option<(report::Frame, (String, Option<String>))> {
+    ) -> Option<(String, Option<String>)> {
         let Sites { stacks, names, natives, .. } = self;
         let mut fallback = None;
         for &id in native_part(stacks, locations) {
@@ -310,15 +309,13 @@ impl<'a> Sites<'a> {
             };
             let frames = names.of(stacks, symbols, id).to_vec();
             let own = frames.iter().find(|&&frame| names.is_program(frame));
-            let Some(frame) = own.or(frames.first()).and_then(|&frame| names.frame(frame)) else {
-                continue;
-            };
-            let found = (frame.clone(), natives.key(frame));
+            let frame = own.or(frames.first()).and_then(|&frame| names.frame(frame));
+            let found = frame.map(|frame| natives.key(frame));
             if own.is_some() {
-                return Some(found);
+                return found;
             }
             // Only containers so far; they stand for the program if it never comes.
-            fallback = fallback.or(Some(found));
+            fallback = fallback.or(found);
         }
         fallback
     }

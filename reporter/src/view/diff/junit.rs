@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::analyze::diff::result::{Change, Check, Comparison, Metric, Verdict};
+use crate::analyze::diff::result::{Change, Check, Comparison, Verdict};
 use crate::view::{Paint, clean, stack};
 
 use super::{blamed, both, difference, figures, gate, more, name, outcome, words};

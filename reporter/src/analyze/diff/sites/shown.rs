@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::analyze::report;
+use crate::analyze::report::{self, Frame};
+use crate::analyze::roles::Role;
 use crate::analyze::stacks::{Location, LocationId, last};
 use crate::read::Loaded;
 use crate::symbolize::Symbols;
 
 use super::super::lines::LineId;
+use super::super::paths::Place as Where;
 use super::super::result::{Metric, Place};
 use super::{NO_LINE, Site, Sites};
 
@@ -43,12 +45,9 @@ impl Sites<'_> {
         let (source, truncated, locations) = (raw.source, raw.truncated, raw.locations.clone());
 
         let (directory, as_of) = (&loaded.dump.process.directory, loaded.dump.started_unix_ns);
-        let native = self.native(&locations, symbols).map(|(frame, _)| Rc::new(frame));
-        let (inner, own) = self.python(dump, &locations);
-        let (mut ids, mut shown, mut begins) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ids, mut shown) = (Vec::new(), Vec::new());
         for &location in &locations {
             let frames = self.names.of(&self.stacks, symbols, location).to_vec();
-            begins.push(shown.len());
             for &frame in &frames {
                 let source =
                     |_, file: &str, line| symbols.source_as_of(directory, file, line, as_of);
@@ -56,11 +55,8 @@ impl Sites<'_> {
             }
             ids.extend(frames);
         }
-        let frame = |at: Option<usize>| shown.get(*begins.get(at?)?).cloned();
-        let (inner, own) = (frame(inner), frame(own));
         let id = self.names.site_id(source, &ids);
-        let site = report::Site { id, stack: shown, truncated };
-        Place { native, inner, own, directory: directory.clone(), mapping, site }
+        place(report::Site { id, stack: shown, truncated }, directory, mapping)
     }
 
     /// Of the stacks of a site the one with most of the change, in the newest dump that has it.
@@ -117,4 +113,20 @@ impl Sites<'_> {
         };
         raw.locations.iter().filter_map(line).collect()
     }
+}
+
+/// What names a site, of its stack.
+pub fn place(site: report::Site, directory: &str, mapping: bool) -> Place {
+    let is_python = |frame: &&Rc<Frame>| matches!(***frame, Frame::Python { .. });
+    let is_program =
+        |frame: &&Rc<Frame>| matches!(***frame, Frame::Native { role: Role::Program, .. });
+    let is_own = |frame: &&Rc<Frame>| match &***frame {
+        Frame::Python { file, .. } => matches!(Where::of(file, directory), Where::Own(_)),
+        Frame::Native { .. } => false,
+    };
+    let leaf = site.stack.iter().take_while(|frame| !is_python(frame));
+    let native = leaf.clone().find(is_program).cloned();
+    let inner = site.stack.iter().find(is_python).cloned();
+    let own = site.stack.iter().find(is_own).filter(|own| inner.as_ref() != Some(own)).cloned();
+    Place { native, inner, own, directory: directory.to_owned(), mapping, site }
 }
