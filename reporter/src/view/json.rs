@@ -1,5 +1,7 @@
 //! The report for programs: the contract `pyshim.summary/1`, which only grows.
 
+mod causes;
+
 use std::collections::BTreeMap;
 
 use pyshim_dump::Amount;
@@ -25,6 +27,8 @@ pub fn render(report: &Report) -> String {
             Moment::Peak => "peak",
         },
     );
+    out.field("verdict", &causes::Verdict::of(&report.verdict));
+    out.list("causes", report.causes.iter().map(causes::Cause::of));
     out.field("memory", &Memory::of(&report.memory));
     out.field("peak", &report.peak.map(|peak| Peak { bytes: peak.bytes, at_s: peak.at_s }));
     out.field(

@@ -5,7 +5,7 @@ pub mod json;
 pub mod markdown;
 mod stack;
 pub mod text;
-pub mod units;
+pub use crate::units;
 
 /// How a report is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
