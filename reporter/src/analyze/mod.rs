@@ -2,8 +2,8 @@
 
 pub mod causes;
 mod completeness;
-pub mod diff;
 mod course;
+pub mod diff;
 mod figures;
 pub mod growth;
 pub mod holders;
@@ -66,6 +66,7 @@ pub fn summarize(
         Places { dumps, stacks: &mut last, names: &mut names, symbols, known: HashMap::new() };
     let (causes, verdict) = causes::causes(places, options);
     let mut notes = notes;
+    notes.extend(dumps.iter().flat_map(|loaded| loaded.notes.iter().cloned()));
     notes.extend(symbols.notes().map(str::to_owned));
     notes.extend(remarks(dumps, &found.window));
     Report {
