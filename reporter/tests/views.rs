@@ -185,6 +185,8 @@ fn report() -> Report {
             retained_pymalloc: Some(150 << 20),
             retained_libc: Some(30 << 20),
             mapped: Some(96 << 20),
+            shared: None,
+            files: None,
             thread_stacks: None,
             code: Some(41 << 20),
             shim: Some(16 << 20),

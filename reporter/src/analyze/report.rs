@@ -113,6 +113,10 @@ pub struct Memory {
     pub retained_libc: Option<u64>,
     /// Resident pages of the program's own mappings.
     pub mapped: Option<u64>,
+    /// Resident pages of shared memory, where that is told apart.
+    pub shared: Option<u64>,
+    /// Resident pages of files that are no programs, where that is told apart.
+    pub files: Option<u64>,
     /// Resident pages of thread stacks.
     pub thread_stacks: Option<u64>,
     /// Resident pages of program files.

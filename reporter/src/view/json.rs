@@ -140,6 +140,10 @@ struct Memory {
     retained_pymalloc: Option<u64>,
     retained_libc: Option<u64>,
     mapped: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<u64>,
     thread_stacks: Option<u64>,
     code: Option<u64>,
     shim: Option<u64>,
@@ -302,6 +306,8 @@ impl Memory {
             retained_pymalloc: memory.retained_pymalloc,
             retained_libc: memory.retained_libc,
             mapped: memory.mapped,
+            shared: memory.shared,
+            files: memory.files,
             thread_stacks: memory.thread_stacks,
             code: memory.code,
             shim: memory.shim,

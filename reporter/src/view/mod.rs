@@ -1,5 +1,6 @@
 //! From a report to what a reader sees. Never computes.
 
+mod causes;
 pub mod diff;
 pub mod json;
 pub mod markdown;
