@@ -13,6 +13,7 @@ pub mod problem;
 pub mod python;
 pub mod read;
 pub mod symbolize;
+pub mod units;
 pub mod view;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use pyshim_dump::blob::{Census, SiteCensus};
 
 use crate::read::Loaded;
 
+use super::Options;
 use super::growth::{self, NONE, Times, Trend};
 use super::percentiles::Buckets;
 use super::report::{Figures, Moment, Source, Total, Window};
@@ -52,8 +53,10 @@ impl<'a> Index<'a> {
 
 impl<'a> Ledger<'a> {
     /// Of the dumps that `stacks` were taken from.
-    pub fn new(dumps: &'a [Loaded], stacks: &Stacks, moment: Moment) -> Ledger<'a> {
-        let times: Vec<Times> = dumps.iter().map(|loaded| Times::of(&loaded.dump)).collect();
+    pub fn new(dumps: &'a [Loaded], stacks: &Stacks, options: &Options) -> Ledger<'a> {
+        let moment = options.moment;
+        let times: Vec<Times> =
+            dumps.iter().map(|loaded| Times::since_mark(&loaded.dump, options.since)).collect();
         let censuses = dumps.iter().map(|Loaded { dump, .. }| {
             let census = match dump.final_ns {
                 Some(_) => dump.final_census.as_ref().or(dump.census.as_ref()),

@@ -52,8 +52,17 @@ impl Times {
         Times { startup_ms, end_ms, points: count, first, separated }
     }
 
+    /// Those of a dump, growth counted from the last moment of this name, if it has one such.
+    pub fn since_mark(dump: &Dump, label: Option<&str>) -> Times {
+        let mark = dump.marks.iter().rev().find(|mark| Some(mark.1.as_str()) == label);
+        match mark {
+            Some(&(at_ns, _)) => Times::of(dump).since(dump, at_ns / 1_000_000),
+            None => Times::of(dump),
+        }
+    }
+
     /// The same with growth counted from a later moment.
-    pub fn since(mut self, dump: &Dump, since_ms: u64) -> Times {
+    fn since(mut self, dump: &Dump, since_ms: u64) -> Times {
         self.startup_ms = since_ms.min(self.end_ms);
         let points = dump.timeline.points.iter().take(self.points);
         self.first = points.take_while(|point| point.at_ms <= self.startup_ms).count();

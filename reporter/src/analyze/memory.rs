@@ -1,5 +1,6 @@
 //! Where the resident memory is.
 
+use pyshim_dump::heap::{Heap, MemoryKind};
 use pyshim_dump::layout::Gauge;
 use pyshim_dump::record::Origin;
 use pyshim_dump::{Amount, Dump};
@@ -21,6 +22,8 @@ pub fn memory<'a>(dumps: impl Iterator<Item = &'a Dump>) -> Memory {
             (&mut sum.retained_pymalloc, one.retained_pymalloc),
             (&mut sum.retained_libc, one.retained_libc),
             (&mut sum.mapped, one.mapped),
+            (&mut sum.shared, one.shared),
+            (&mut sum.files, one.files),
             (&mut sum.thread_stacks, one.thread_stacks),
             (&mut sum.code, one.code),
             (&mut sum.shim, one.shim),
@@ -37,6 +40,43 @@ pub fn memory<'a>(dumps: impl Iterator<Item = &'a Dump>) -> Memory {
 }
 
 fn of(dump: &Dump) -> Memory {
+    let counted = by_counters(dump);
+    // A snapshot looked at every page; one that is old is of another time.
+    let ends_ms = dump.final_ns.unwrap_or(dump.heartbeat_ns) / 1_000_000;
+    let fresh = |heap: &&Heap| ends_ms.saturating_sub(heap.at_ms) <= (ends_ms / 20).max(2_000);
+    match dump.heap.as_ref().filter(fresh).filter(|heap| !heap.memory.is_empty()) {
+        Some(heap) => by_pages(&counted, heap),
+        None => counted,
+    }
+}
+
+/// The table of the snapshot, which adds up to what was resident then.
+fn by_pages(counted: &Memory, heap: &Heap) -> Memory {
+    let row = |kind: MemoryKind| {
+        let rows = heap.memory.iter().filter(|row| row.kind == kind);
+        rows.fold(0u64, |sum, row| sum.saturating_add(row.resident))
+    };
+    let some = |kind| Some(row(kind)).filter(|&bytes| bytes > 0);
+    let all = heap.memory.iter().fold(0u64, |sum, row| sum.saturating_add(row.resident));
+    Memory {
+        rss: Some(all),
+        peak_rss: counted.peak_rss.map(|peak| peak.max(all)),
+        live_python: row(MemoryKind::Python),
+        live_native: row(MemoryKind::Native),
+        live_unknown: 0,
+        retained_pymalloc: Some(row(MemoryKind::PymallocSlack)),
+        retained_libc: Some(row(MemoryKind::LibcSlack)),
+        mapped: Some(row(MemoryKind::Mapped)),
+        shared: some(MemoryKind::Shared),
+        thread_stacks: Some(row(MemoryKind::Stacks)),
+        code: Some(row(MemoryKind::Code)),
+        files: some(MemoryKind::Files),
+        shim: Some(row(MemoryKind::Shim)),
+        unexplained: None,
+    }
+}
+
+fn by_counters(dump: &Dump) -> Memory {
     let gauge = |gauge| Some(dump.gauge(gauge)).filter(|&bytes| bytes != 0);
     let mut memory = Memory {
         rss: gauge(Gauge::Rss),
@@ -77,6 +117,8 @@ fn unexplained(memory: &Memory) -> Option<i64> {
         memory.retained_pymalloc,
         memory.retained_libc,
         memory.mapped,
+        memory.shared,
+        memory.files,
         memory.thread_stacks,
         memory.code,
         memory.shim,
@@ -88,6 +130,8 @@ fn unexplained(memory: &Memory) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use pyshim_dump::heap::MemoryRow;
+
     use super::*;
     use crate::testing::{Maker, leaky};
 
@@ -108,6 +152,29 @@ mod tests {
             + memory.shim.unwrap();
         let rss = memory.rss.unwrap() as i64;
         assert_eq!(rows as i64 + memory.unexplained.unwrap(), rss);
+    }
+
+    #[test]
+    fn a_snapshot_has_the_table_of_its_pages() {
+        let mut maker = leaky();
+        let row = |kind, resident| MemoryRow { kind, resident, regions: 1 };
+        maker.heap = Some(Heap {
+            at_ms: 59_900,
+            memory: vec![
+                row(MemoryKind::Python, 4_000_000),
+                row(MemoryKind::Native, 1_000_000),
+                row(MemoryKind::Shared, 3_000),
+                row(MemoryKind::Other, 77),
+            ],
+            ..Heap::default()
+        });
+        let found = memory([&maker.dump()].into_iter());
+        assert_eq!(found.rss, Some(5_003_077));
+        assert_eq!((found.live_python, found.shared, found.files), (4_000_000, Some(3_000), None));
+        assert_eq!(found.unexplained, Some(77));
+        maker.heap.as_mut().unwrap().at_ms = 10_000;
+        let old = memory([&maker.dump()].into_iter());
+        assert_eq!(old, memory([&leaky().dump()].into_iter()));
     }
 
     #[test]

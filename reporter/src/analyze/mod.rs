@@ -1,5 +1,6 @@
 //! From dumps to a report. Never prints.
 
+pub mod causes;
 mod completeness;
 mod course;
 pub mod diff;
@@ -15,16 +16,19 @@ pub mod roles;
 mod stacks;
 mod survivors;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::read::Loaded;
 use crate::symbolize::Symbols;
 
+use causes::Places;
+use names::Names;
 use report::{By, Moment, Peak, Report, Window};
+use stacks::Stacks;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
+pub struct Options<'a> {
     /// Groups to list, of blocks and of mappings each.
     pub top: usize,
     /// What sites are grouped by.
@@ -33,6 +37,8 @@ pub struct Options {
     pub moment: Moment,
     /// Whether stacks are listed on their own too, and how many.
     pub survivors: Option<usize>,
+    /// The name of the moment from which growth is counted.
+    pub since: Option<&'a str>,
 }
 
 /// The report of one dump, or of several together. `notes` are sentences for its reader.
@@ -43,11 +49,29 @@ pub fn summarize(
     notes: Vec<String>,
 ) -> Report {
     let bare = || dumps.iter().map(|loaded| &loaded.dump);
-    let found = survivors::survivors(dumps, symbols, options);
+    let stacks = |moment, symbols: &mut Symbols| {
+        let mut stacks = Stacks::default();
+        dumps.iter().for_each(|loaded| stacks.add(&loaded.dump, symbols, moment));
+        stacks
+    };
+    let (mut last, mut names) = (stacks(Moment::Last, symbols), Names::default());
+    let found = match options.moment {
+        Moment::Last => survivors::survivors(dumps, &last, &mut names, symbols, options),
+        Moment::Peak => {
+            let peak = stacks(Moment::Peak, symbols);
+            survivors::survivors(dumps, &peak, &mut Names::default(), symbols, options)
+        }
+    };
+    let places =
+        Places { dumps, stacks: &mut last, names: &mut names, symbols, known: HashMap::new() };
+    let (causes, verdict) = causes::causes(places, options);
     let mut notes = notes;
+    notes.extend(dumps.iter().flat_map(|loaded| loaded.notes.iter().cloned()));
     notes.extend(symbols.notes().map(str::to_owned));
     notes.extend(remarks(dumps, &found.window));
     Report {
+        causes,
+        verdict,
         processes: dumps.iter().map(process::process).collect(),
         moment: options.moment,
         by: options.by,

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use crate::read::Loaded;
 use crate::symbolize::Symbols;
 
-use super::report::{Frame, Source};
+use super::report::{Frame, Site, Source};
 use super::roles::{self, Role};
 use super::stacks::{Location, LocationId, Stacks};
 
@@ -87,6 +88,30 @@ impl Names {
             fnv(hash, &frame.to_le_bytes())
         });
         format!("{hash:016x}")
+    }
+
+    /// A stack as it is shown, on request with the source lines of its Python frames. `whole` is what
+    /// its blocks are, its locations, and whether outer ones are missing.
+    pub fn site(
+        &mut self,
+        dumps: &[Loaded],
+        stacks: &Stacks,
+        symbols: &mut Symbols,
+        whole: (Source, &[LocationId], bool),
+        with_source: bool,
+    ) -> Site {
+        let (source, locations, truncated) = whole;
+        let frames = self.stack(stacks, symbols, locations);
+        let mut text = |dump: usize, file: &str, line| {
+            let directory = &dumps.get(dump)?.dump.process.directory;
+            symbols.source(directory, file, line)
+        };
+        let mut show = |frame| match with_source {
+            true => self.show(frame, &mut text),
+            false => self.show(frame, |_, _, _| None),
+        };
+        let stack = frames.iter().filter_map(|&frame| show(frame)).collect();
+        Site { id: self.site_id(source, &frames), truncated, stack }
     }
 
     /// A frame for the report; `source_of` finds the text of a line.

@@ -7,6 +7,7 @@ use pyshim_dump::record::Origin;
 
 use crate::read::State;
 
+use super::causes::{Cause, Verdict};
 use super::roles::Role;
 
 /// The whole of a report.
@@ -18,6 +19,10 @@ pub struct Report {
     pub moment: Moment,
     /// What `groups` are grouped by.
     pub by: By,
+    /// Why memory grows, worst first.
+    pub causes: Vec<Cause>,
+    /// The same in short.
+    pub verdict: Verdict,
     /// Where the resident memory is.
     pub memory: Memory,
     /// All that is listed, and what of it was left out.
@@ -108,6 +113,10 @@ pub struct Memory {
     pub retained_libc: Option<u64>,
     /// Resident pages of the program's own mappings.
     pub mapped: Option<u64>,
+    /// Resident pages of shared memory, where that is told apart.
+    pub shared: Option<u64>,
+    /// Resident pages of files that are no programs, where that is told apart.
+    pub files: Option<u64>,
     /// Resident pages of thread stacks.
     pub thread_stacks: Option<u64>,
     /// Resident pages of program files.
@@ -187,7 +196,7 @@ pub struct Survivor {
 }
 
 /// A stack that allocated.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Site {
     /// The same for the same stack in another run.
     pub id: String,

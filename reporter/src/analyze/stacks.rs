@@ -134,6 +134,23 @@ impl Stacks {
         self.stack_of.push(stack_of);
     }
 
+    /// What the blocks of one site are, and its locations; for sites without live blocks, which are
+    /// not listed.
+    pub fn of_site(
+        &mut self,
+        dump: &Dump,
+        number: usize,
+        site: u32,
+        symbols: &mut Symbols,
+    ) -> (Source, Vec<LocationId>) {
+        let Some(stack) = dump.sites.get(site as usize).and_then(|site| site.stack.as_ref()) else {
+            return (Source::Unknown, Vec::new());
+        };
+        let number = number as u32;
+        let mut places = Places { dump, number, native: HashMap::new(), python: HashMap::new() };
+        (Source::of(stack.origin), places.locations(self, symbols, stack))
+    }
+
     fn position(&mut self, source: Source, truncated: bool, locations: Vec<LocationId>) -> u32 {
         let list = &mut self.list;
         *self.known.entry((source, truncated, locations)).or_insert_with_key(|key| {

@@ -25,15 +25,16 @@ pub struct Found {
     pub window: Window,
 }
 
-/// Merges the sites of all dumps into stacks, and these into groups.
-pub fn survivors(dumps: &[Loaded], symbols: &mut Symbols, options: &Options) -> Found {
-    let mut stacks = Stacks::default();
-    for loaded in dumps {
-        stacks.add(&loaded.dump, symbols, options.moment);
-    }
-    let ledger = Ledger::new(dumps, &stacks, options.moment);
-    let mut work =
-        Work { dumps, stacks, symbols, names: Names::default(), ledger, options: *options };
+/// Puts the stacks of all dumps into groups.
+pub fn survivors(
+    dumps: &[Loaded],
+    stacks: &Stacks,
+    names: &mut Names,
+    symbols: &mut Symbols,
+    options: &Options,
+) -> Found {
+    let ledger = Ledger::new(dumps, stacks, options);
+    let mut work = Work { dumps, stacks, symbols, names, ledger, options };
     let groups = work.groups();
     let survivors = options.survivors.map_or(Vec::new(), |most| work.survivors(most));
     Found { groups, survivors, total: work.ledger.total, window: work.ledger.window }
@@ -41,11 +42,11 @@ pub fn survivors(dumps: &[Loaded], symbols: &mut Symbols, options: &Options) -> 
 
 struct Work<'a> {
     dumps: &'a [Loaded],
-    stacks: Stacks,
+    stacks: &'a Stacks,
     symbols: &'a mut Symbols,
-    names: Names,
+    names: &'a mut Names,
     ledger: Ledger<'a>,
-    options: Options,
+    options: &'a Options<'a>,
 }
 
 /// What makes stacks one group. Mappings and blocks of a heap are never one.
@@ -97,7 +98,7 @@ impl Work<'_> {
 
     fn group(&mut self, set: Set, label: Option<String>) -> Group {
         let Set { members, mut figures } = set;
-        self.ledger.distributions(&mut figures, &self.stacks, &members);
+        self.ledger.distributions(&mut figures, self.stacks, &members);
         let merged = self.merge(&members);
         let bytes = |members: &Vec<u32>| -> u64 {
             let list = members.iter().filter_map(|&it| self.stacks.list.get(it as usize));
@@ -121,7 +122,7 @@ impl Work<'_> {
         sets.truncate(most);
         sets.into_iter()
             .map(|Set { members, mut figures }| {
-                self.ledger.distributions(&mut figures, &self.stacks, &members);
+                self.ledger.distributions(&mut figures, self.stacks, &members);
                 let site =
                     members.first().map_or(Site::default(), |&stack| self.site(stack, false));
                 Survivor { site, figures }
@@ -135,7 +136,7 @@ impl Work<'_> {
         let mut merged: Vec<Vec<u32>> = Vec::new();
         for &member in members {
             let Some(stack) = self.stacks.list.get(member as usize) else { continue };
-            let frames = self.names.stack(&self.stacks, self.symbols, &stack.locations);
+            let frames = self.names.stack(self.stacks, self.symbols, &stack.locations);
             let identities = frames.iter().map(|&frame| self.names.identity(frame)).collect();
             let next = merged.len();
             let place = *places.entry((stack.source, identities)).or_insert(next);
@@ -176,9 +177,9 @@ impl Work<'_> {
                 }
             }
         }
-        let trends = self.ledger.trends(&self.stacks, &entity_of, members.len());
+        let trends = self.ledger.trends(self.stacks, &entity_of, members.len());
         let measure = |(members, trend): (Vec<u32>, &Trend)| {
-            let figures = self.ledger.figures(&self.stacks, &members, trend);
+            let figures = self.ledger.figures(self.stacks, &members, trend);
             Set { members, figures }
         };
         let mut sets: Vec<Set> = members.into_iter().zip(&trends).map(measure).collect();
@@ -293,16 +294,7 @@ impl Work<'_> {
     fn site(&mut self, stack: u32, with_source: bool) -> Site {
         let Work { dumps, stacks, symbols, names, .. } = self;
         let Some(stack) = stacks.list.get(stack as usize) else { return Site::default() };
-        let frames = names.stack(stacks, symbols, &stack.locations);
-        let mut source = |dump: usize, file: &str, line| {
-            let directory = &dumps.get(dump)?.dump.process.directory;
-            symbols.source(directory, file, line)
-        };
-        let mut show = |frame| match with_source {
-            true => names.show(frame, &mut source),
-            false => names.show(frame, |_, _, _| None),
-        };
-        let shown = frames.iter().filter_map(|&frame| show(frame)).collect();
-        Site { id: names.site_id(stack.source, &frames), truncated: stack.truncated, stack: shown }
+        let whole = (stack.source, stack.locations.as_slice(), stack.truncated);
+        names.site(dumps, stacks, symbols, whole, with_source)
     }
 }

@@ -74,7 +74,7 @@ pub fn report(
     dumps.sort_by_key(|loaded| (loaded.dump.started_unix_ns, loaded.dump.pid));
     let mut symbols = Symbols::new(dumps.iter().filter_map(|it| it.root.clone()).collect());
     let survivors = (format == Format::Json).then_some(top.unwrap_or(usize::MAX));
-    let options = Options { top: top.unwrap_or(TOP), by, moment, survivors };
+    let options = Options { top: top.unwrap_or(TOP), by, moment, survivors, since: None };
     let notes = problems.iter().map(|problem| format!("left out: {problem}")).collect();
     let report = analyze::summarize(&dumps, &mut symbols, &options, notes);
     // Freeing a hundred megabytes of names would only delay the end.

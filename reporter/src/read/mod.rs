@@ -3,6 +3,7 @@
 mod locate;
 pub mod process;
 pub mod runs;
+pub mod snapshot;
 
 use std::collections::HashSet;
 use std::fs;
@@ -30,6 +31,8 @@ pub struct Loaded {
     pub state: State,
     /// Where the process' own view of the file system is, if it can be reached.
     pub root: Option<PathBuf>,
+    /// What a reader should know of it: a snapshot that did not come.
+    pub notes: Vec<String>,
 }
 
 /// Loads every argument; each a path or a process id. A file named twice counts once.
@@ -54,13 +57,19 @@ pub fn load_all(arguments: &[String]) -> (Vec<Loaded>, Vec<Problem>) {
 
 /// Loads the dump at `path`.
 pub fn load(path: &Path) -> Result<Loaded, Problem> {
-    let dump = parse(path).map_err(|what| Problem::new(path.display(), what))?;
+    let whole = || parse(path).map_err(|what| Problem::new(path.display(), what));
+    let (mut dump, mut notes) = (whole()?, Vec::new());
+    if dump.snapshots.running.is_some() {
+        // The process may have ended; its copy still searches.
+        notes.extend(snapshot::wait(path, snapshot::PATIENCE));
+        dump = whole()?;
+    }
     let state = process::state(&dump, path);
     let root = match state {
         State::Running => Some(PathBuf::from(format!("/proc/{}/root", dump.pid))),
         _ => None,
     };
-    Ok(Loaded { path: path.to_owned(), dump, state, root })
+    Ok(Loaded { path: path.to_owned(), dump, state, root, notes })
 }
 
 /// Pause before a file that does not hold together is read again.

@@ -116,7 +116,7 @@ mod tests {
         maker.put64(offset_of!(Header, started_ticks), began_s);
         maker.exited(0, lived_s * 1_000_000_000);
         let path = format!("pyshim.{pid}.dump").into();
-        Loaded { path, dump: maker.dump(), state: State::Exited(0), root: None }
+        Loaded { path, dump: maker.dump(), state: State::Exited(0), root: None, notes: Vec::new() }
     }
 
     fn pids(dumps: Vec<Loaded>) -> Vec<Vec<u32>> {

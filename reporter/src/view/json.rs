@@ -1,5 +1,7 @@
 //! The report for programs: the contract `pyshim.summary/1`, which only grows.
 
+mod causes;
+
 use std::collections::BTreeMap;
 
 use pyshim_dump::Amount;
@@ -25,6 +27,8 @@ pub fn render(report: &Report) -> String {
             Moment::Peak => "peak",
         },
     );
+    out.field("verdict", &causes::Verdict::of(&report.verdict));
+    out.list("causes", report.causes.iter().map(causes::Cause::of));
     out.field("memory", &Memory::of(&report.memory));
     out.field("peak", &report.peak.map(|peak| Peak { bytes: peak.bytes, at_s: peak.at_s }));
     out.field(
@@ -136,6 +140,10 @@ struct Memory {
     retained_pymalloc: Option<u64>,
     retained_libc: Option<u64>,
     mapped: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<u64>,
     thread_stacks: Option<u64>,
     code: Option<u64>,
     shim: Option<u64>,
@@ -298,6 +306,8 @@ impl Memory {
             retained_pymalloc: memory.retained_pymalloc,
             retained_libc: memory.retained_libc,
             mapped: memory.mapped,
+            shared: memory.shared,
+            files: memory.files,
             thread_stacks: memory.thread_stacks,
             code: memory.code,
             shim: memory.shim,

@@ -1,11 +1,12 @@
 //! From a report to what a reader sees. Never computes.
 
+mod causes;
 pub mod diff;
 pub mod json;
 pub mod markdown;
 mod stack;
 pub mod text;
-pub mod units;
+pub use crate::units;
 
 /// How a report is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

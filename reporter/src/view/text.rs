@@ -6,13 +6,20 @@ use crate::analyze::report::{Figures, Group, Memory, Moment, Percentiles, Proces
 use crate::read::State;
 
 use super::units::{bytes, count, counted, milliseconds, nanoseconds, rate, share, signed_bytes};
-use super::{Paint, clean, stack};
+use super::{Paint, causes, clean, stack};
 
 /// The whole report.
 pub fn render(report: &Report, paint: Paint) -> String {
     let mut out = String::new();
     header(&mut out, report, paint);
     let directory = report.processes.first().map_or("", |process| process.directory.as_str());
+    if report.moment == Moment::Last {
+        out.push('\n');
+        for line in causes::lines(report, paint) {
+            let _ = writeln!(out, "{}", line.trim_end());
+        }
+    }
+    sums(&mut out, report);
     let mut heading = String::new();
     for (number, group) in report.groups.iter().enumerate() {
         let this = section(report, &group.figures);
@@ -79,6 +86,11 @@ fn header(out: &mut String, report: &Report, paint: Paint) {
     if let Some(line) = memory(&report.memory) {
         let _ = writeln!(out, "{line}");
     }
+}
+
+/// The peak, and the sums of what is listed below.
+fn sums(out: &mut String, report: &Report) {
+    out.push('\n');
     if let Some(peak) = report.peak {
         let mut line = format!("peak {} live", bytes(peak.bytes));
         if let Some(at) = peak.at_s {
@@ -120,11 +132,14 @@ fn memory(memory: &Memory) -> Option<String> {
         optional("free in pymalloc", memory.retained_pymalloc),
         optional("free in the C library", memory.retained_libc),
         optional("mappings", memory.mapped),
+        optional("shared memory", memory.shared),
+        optional("mapped files", memory.files),
         optional("code", memory.code),
         optional("thread stacks", memory.thread_stacks),
         optional("pyshim itself", memory.shim),
     ];
-    let rows = rows.into_iter().flatten().map(|(name, value)| format!("{name} {}", bytes(value)));
+    let all = rows.into_iter().flatten().filter(|row| row.1 > 0);
+    let rows = all.map(|(name, value)| format!("{name} {}", bytes(value)));
     let mut line = rows.collect::<Vec<_>>().join(" + ");
     let Some(rss) = memory.rss else {
         return (memory.live_python + memory.live_native > 0).then(|| format!("live: {line}"));

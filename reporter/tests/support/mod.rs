@@ -6,10 +6,11 @@ use std::mem::{offset_of, size_of};
 
 use pyshim_dump::Dump;
 use pyshim_dump::blob::{Census, Change, Point, SiteCensus, Timeline};
+use pyshim_dump::heap::Heap;
 use pyshim_dump::histogram::bucket;
 use pyshim_dump::layout::{
-    BlobCopy, BlobKind, BlobSlot, Counters, EndKind, Extent, ExtentKind, Gauge, HEADER_LEN, Header,
-    Lost, MAGIC, MAJOR, Moments, Snapshot, Tally, sites_through,
+    Beside, BlobCopy, BlobKind, BlobSlot, Counters, EndKind, Extent, ExtentKind, Gauge, HEADER_LEN,
+    Header, Lost, MAGIC, MAJOR, Moments, SEALED_LEN, Snapshot, Tally, sites_through,
 };
 use pyshim_dump::record::{self, Code, Frame, Module, Origin, Process, Record};
 
@@ -50,6 +51,8 @@ pub struct Maker {
     pub census: Option<Census>,
     /// The same before the teardown.
     pub final_census: Option<Census>,
+    /// What a search of the memory found.
+    pub heap: Option<Heap>,
 }
 
 impl Default for Maker {
@@ -73,6 +76,7 @@ impl Maker {
             timeline: Timeline::default(),
             census: None,
             final_census: None,
+            heap: None,
         };
         maker.header[..8].copy_from_slice(&MAGIC);
         maker.put16(offset_of!(Header, major), MAJOR);
@@ -303,9 +307,12 @@ impl Maker {
             (BlobKind::Census, self.census.as_ref().map(Census::encode)),
             (BlobKind::FinalCensus, self.final_census.as_ref().map(Census::encode)),
         ];
-        for (kind, blob) in blobs {
+        let slot = |kind| offset_of!(Header, blobs) + kind as usize * size_of::<BlobSlot>();
+        let blobs = blobs.map(|(kind, blob)| (slot(kind), blob));
+        let heap = offset_of!(Header, beside) + offset_of!(Beside, heap);
+        let heap = (heap, self.heap.as_ref().map(Heap::encode));
+        for (slot, blob) in blobs.into_iter().chain([heap]) {
             let Some(blob) = blob else { continue };
-            let slot = offset_of!(Header, blobs) + kind as usize * size_of::<BlobSlot>();
             set64(&mut file, slot + offset_of!(BlobCopy, len), blob.len() as u64);
             set32(&mut file, slot + offset_of!(BlobCopy, crc), crc32fast::hash(&blob));
             let offset = file.len() as u64;
@@ -324,7 +331,7 @@ impl Maker {
         if self.sealed {
             set32(&mut file, offset_of!(Header, sealed), 1);
             let mut crc = crc32fast::Hasher::new();
-            crc.update(&file[..HEADER_LEN]);
+            crc.update(&file[..SEALED_LEN]);
             for (kind, _, offset, len) in &extents {
                 if *kind != ExtentKind::Log {
                     crc.update(&file[*offset..offset + len]);

@@ -399,7 +399,7 @@ mod tests {
 
     fn loaded(maker: &Maker) -> Loaded {
         let path = "x.dump".into();
-        Loaded { path, dump: maker.dump(), state: State::Exited(0), root: None }
+        Loaded { path, dump: maker.dump(), state: State::Exited(0), root: None, notes: Vec::new() }
     }
 
     fn maker(python: &str) -> Maker {

@@ -1,0 +1,172 @@
+//! A set of blocks that grows becomes a cause: its evidence in sentences.
+
+use pyshim_dump::heap::{Group, Heap};
+
+use crate::analyze::holders::{self, Holder};
+use crate::units::{bytes, count, counted};
+
+use super::candidates::Candidate;
+use super::cause::{Cause, Kind};
+use super::places::Places;
+use super::scene::Scene;
+use super::{outlives, rate, words};
+
+/// The cause that a set is.
+pub fn cause(scene: &Scene, places: &mut Places, candidate: &Candidate, kind: Kind) -> Cause {
+    let group = candidate.group.and_then(|at| scene.heap?.groups.get(at));
+    let type_name = scene.heap.zip(group).map(|(heap, group)| heap.type_name(group.type_));
+    let type_name = type_name.filter(|name| !name.is_empty()).map(holders::plain);
+    let mut cause = Cause {
+        kind,
+        confidence: scene.confidence(candidate.state, &candidate.trend, candidate.leaders),
+        bytes: candidate.bytes,
+        blocks: candidate.blocks,
+        leaders: candidate.leaders,
+        growth: rate(&candidate.trend),
+        type_name: type_name.map(str::to_owned),
+        site: Some(places.site(scene.at, candidate.site)),
+        holder: candidate.held.as_ref().map(|held| held.text.clone()),
+        ..Cause::default()
+    };
+    if let (Kind::Cycles, Some(heap), Some(group)) = (kind, scene.heap, group)
+        && group.blocker != 0
+    {
+        let name = holders::plain(heap.type_name(group.blocker));
+        cause.holder = Some(format!("C type without gc support: {name}"));
+    }
+    let lines = match (kind, scene.heap) {
+        (Kind::Mapping, _) => mapping(scene, candidate),
+        (_, None) => Vec::new(),
+        (_, Some(heap)) => searched(heap, group, candidate, kind),
+    };
+    cause.evidence.extend(lines);
+    if kind != Kind::Mapping {
+        if kind == Kind::NativeLeak && outlives(scene, candidate) {
+            cause.evidence.push("all of it outlives the interpreter's teardown".into());
+        }
+        let gaps = scene.gaps(candidate.leaders);
+        match (scene.heap, gaps.is_empty()) {
+            (None, _) => cause.evidence.extend(gaps),
+            (_, false) => {
+                cause.evidence.push(format!("the search is partial: {}", gaps.join(", ")))
+            }
+            _ => {}
+        }
+    }
+    let held = candidate.held.as_ref();
+    cause.advice = words::advice(&cause, held, scene.heap.zip(group));
+    cause.tools = words::tools(&cause);
+    cause
+}
+
+fn searched(heap: &Heap, group: Option<&Group>, candidate: &Candidate, kind: Kind) -> Vec<String> {
+    let search = &heap.search;
+    let held = candidate.held.as_ref();
+    let mut lines = match kind {
+        Kind::NativeLeak => vec![format!(
+            "no pointer to any of these blocks is left in {} searched",
+            bytes(search.bytes)
+        )],
+        Kind::NativeHeld => vec![match held {
+            Some(held) => format!("no Python object refers to it; reached from {}", held.text),
+            None => "no Python object refers to it; native memory does".to_owned(),
+        }],
+        Kind::ReferenceLeak => reference(heap, group),
+        Kind::PythonHeld => reachable(heap, group, held),
+        Kind::Cycles => cycles(heap, group),
+        _ => Vec::new(),
+    };
+    let others = candidate.blocks.saturating_sub(candidate.leaders);
+    if others > 0 && matches!(kind, Kind::NativeLeak | Kind::ReferenceLeak) {
+        lines.push(format!(
+            "{} lead, with {} that only they hold",
+            counted(candidate.leaders, "block"),
+            counted(others, "more block"),
+        ));
+    }
+    lines
+}
+
+fn reference(heap: &Heap, group: Option<&Group>) -> Vec<String> {
+    let mut lines = vec![
+        "nothing refers to these objects any more, and yet their reference counts are not zero"
+            .to_owned(),
+    ];
+    if let Some(group) = group.filter(|group| group.counted > group.found) {
+        let at = heap.node(group.sample).map_or(0, |node| node.address);
+        let place = if at == 0 { String::new() } else { format!(" at 0x{at:x}") };
+        lines.push(format!(
+            "of the one{place}, {} counted and {} found in {} searched",
+            counted(group.counted, "reference"),
+            count(group.found),
+            bytes(heap.search.bytes),
+        ));
+    }
+    lines
+}
+
+fn reachable(heap: &Heap, group: Option<&Group>, held: Option<&Holder>) -> Vec<String> {
+    let Some(held) = held else {
+        return vec!["reachable from Python; the path to it was not kept".into()];
+    };
+    let mut lines = Vec::new();
+    let holder = group.and_then(|group| heap.node(group.holder));
+    match holder.filter(|holder| holder.retained > 0) {
+        Some(holder) => lines.push(format!(
+            "reachable: {} holds {} in {} that would go with it",
+            held.subject,
+            bytes(holder.retained),
+            counted(holder.retained_count, "block"),
+        )),
+        None => lines.push(format!("reachable from {}", held.subject)),
+    }
+    lines
+}
+
+fn cycles(heap: &Heap, group: Option<&Group>) -> Vec<String> {
+    let mut lines = vec!["nothing outside refers to these rings of objects".to_owned()];
+    if let Some(group) = group.filter(|group| group.blocker != 0) {
+        lines.push(format!(
+            "type {} takes no part in garbage collection, and closes the ring",
+            holders::plain(heap.type_name(group.blocker)),
+        ));
+    }
+    let Some(collector) = &heap.collector else { return lines };
+    let [young, middle, old] = collector.thresholds;
+    if !collector.enabled {
+        lines.push("garbage collection is disabled (gc.disable())".into());
+    } else if young == 0 {
+        lines.push("the collector's first threshold is 0: it never runs".into());
+    } else {
+        let [first, second, third] = collector.counts;
+        lines.push(format!(
+            "the collector's thresholds are {young}, {middle}, {old}; its counts {first}, {second}, {third}"
+        ));
+    }
+    if collector.garbage_frozen > 0 {
+        lines.push(format!(
+            "{} are frozen (gc.freeze()): no collection looks at them",
+            counted(collector.garbage_frozen, "object"),
+        ));
+    }
+    let takes = collector.garbage_objects.saturating_sub(collector.garbage_frozen);
+    lines.push(match takes {
+        0 => "a full collection would free nothing of it".into(),
+        objects => format!(
+            "one full collection would free {}, {}",
+            counted(objects, "object"),
+            bytes(collector.garbage_bytes),
+        ),
+    });
+    lines
+}
+
+fn mapping(scene: &Scene, candidate: &Candidate) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{} of {} that did not go through an allocator",
+        counted(candidate.blocks, "mapping"),
+        bytes(candidate.bytes),
+    )];
+    lines.extend(super::resident::mapped(scene));
+    lines
+}

@@ -1,0 +1,123 @@
+//! Sets of blocks with one explanation become one.
+
+use std::collections::{HashMap, HashSet};
+
+use pyshim_dump::heap::{Heap, Member, NodeKind, State};
+
+use crate::analyze::stacks::LocationId;
+
+use super::candidates::Candidate;
+use super::places::Places;
+use super::scene::Scene;
+
+/// Members of a set whose lines are looked at.
+const LINES: usize = 32;
+
+/// Puts together what belongs together. What is given and what is returned is in order of growth.
+pub fn merge(scene: &Scene, places: &mut Places, found: Vec<Candidate>) -> Vec<Candidate> {
+    let mut out: Vec<(Candidate, HashSet<LocationId>)> = Vec::new();
+    for candidate in found {
+        let lines = lines(scene, places, &candidate);
+        let into = out
+            .iter()
+            .position(|(larger, known)| belongs(scene.heap, larger, known, &candidate, &lines));
+        match into.and_then(|at| out.get_mut(at)) {
+            Some((larger, known)) => {
+                absorb(larger, candidate);
+                known.extend(lines);
+            }
+            None => out.push((candidate, lines)),
+        }
+    }
+    let mut out: Vec<Candidate> = out.into_iter().map(|it| it.0).collect();
+    out.sort_by(|a, b| b.trend.slope.total_cmp(&a.trend.slope).then(a.site.cmp(&b.site)));
+    out
+}
+
+/// The innermost Python lines that allocated most of it.
+fn lines(scene: &Scene, places: &mut Places, candidate: &Candidate) -> HashSet<LocationId> {
+    let mut members: Vec<&Member> = candidate.members.iter().collect();
+    members.sort_by_key(|member| std::cmp::Reverse(member.bytes));
+    members.iter().take(LINES).filter_map(|it| places.line(scene.at, it.site)).collect()
+}
+
+/// Whether the smaller of two is part of the larger one's explanation.
+fn belongs(
+    heap: Option<&Heap>,
+    larger: &Candidate,
+    known: &HashSet<LocationId>,
+    smaller: &Candidate,
+    lines: &HashSet<LocationId>,
+) -> bool {
+    if larger.mapping || smaller.mapping {
+        return larger.mapping && smaller.mapping && larger.place == smaller.place;
+    }
+    let same_state = larger.state == smaller.state;
+    if same_state && larger.place == smaller.place && larger.holder == smaller.holder {
+        return true;
+    }
+    if same_state && larger.holder != 0 && larger.holder == smaller.holder {
+        return true;
+    }
+    let (a, b) = (larger.trend.slope, smaller.trend.slope);
+    if let (true, Some(heap)) = (same_state, heap) {
+        // One holds the other: what the outer one keeps of itself is bookkeeping of the inner one, or
+        // the inner one is a small part. With both large they are two.
+        let nested = above(heap, larger.holder, smaller.holder)
+            || above(heap, smaller.holder, larger.holder);
+        if nested && b <= 0.5 * a {
+            return true;
+        }
+        let no_holder = larger.holder == 0 && smaller.holder == 0;
+        let subject = |it: &Candidate| it.held.as_ref().map(|held| held.subject.clone());
+        if no_holder && subject(larger).is_some() && subject(larger) == subject(smaller) {
+            return true;
+        }
+    }
+    // What came from the same lines and grows with it: tables that get larger, keys, texts.
+    let shared = lines.iter().any(|line| known.contains(line));
+    let compatible = same_state
+        || smaller.state == State::Unknown
+        || smaller.state == State::Parked
+        || smaller.group.is_none() && smaller.state == State::Python
+        || larger.state == State::Leaked && smaller.state == State::Native && b < 0.1 * a;
+    let both_held = larger.holder != 0 && smaller.holder != 0;
+    shared && compatible && !(both_held && b > 0.1 * a) && b <= a
+}
+
+/// Whether the node `outer` is on the path to `inner`, both plus one, and more than a root.
+fn above(heap: &Heap, outer: u32, inner: u32) -> bool {
+    let is_object = heap.node(outer).is_some_and(|node| node.kind == NodeKind::Object);
+    if outer == 0 || !is_object {
+        return false;
+    }
+    let mut at = inner;
+    while let Some(node) = heap.node(at) {
+        at = node.parent;
+        if at == outer {
+            return true;
+        }
+    }
+    false
+}
+
+fn absorb(larger: &mut Candidate, smaller: Candidate) {
+    let mut members: HashMap<u32, Member> =
+        larger.members.iter().map(|member| (member.site, *member)).collect();
+    for member in &smaller.members {
+        let sum = members.entry(member.site).or_insert(Member { blocks: 0, bytes: 0, ..*member });
+        sum.blocks = sum.blocks.saturating_add(member.blocks);
+        sum.bytes = sum.bytes.saturating_add(member.bytes);
+    }
+    larger.members = members.into_values().collect();
+    larger.members.sort_by_key(|it| (std::cmp::Reverse(it.bytes), it.site));
+    if larger.state == smaller.state && larger.group.is_some() == smaller.group.is_some() {
+        larger.leaders = larger.leaders.saturating_add(smaller.leaders);
+    }
+    larger.blocks = larger.blocks.saturating_add(smaller.blocks);
+    larger.bytes = larger.bytes.saturating_add(smaller.bytes);
+    for (sum, more) in larger.course.bytes.iter_mut().zip(&smaller.course.bytes) {
+        *sum += more;
+    }
+    larger.trend = larger.course.trend();
+}

@@ -1,0 +1,186 @@
+//! Why memory grows: from the timeline, the counters and the heap snapshot to
+//! causes, each with its evidence.
+//!
+//! Growth, not size, makes a cause. Blocks with one explanation grow together
+//! ([`candidates`], [`merge`]); what is resident beyond live blocks has causes
+//! of its own ([`resident`]); and where nothing grows, much may still come and
+//! go ([`churn`]).
+
+mod candidates;
+mod cause;
+mod churn;
+mod evidence;
+mod merge;
+mod places;
+mod resident;
+mod scene;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use pyshim_dump::heap::State;
+use pyshim_dump::layout::Gauge;
+
+use crate::analyze::growth::{self, Trend};
+use crate::analyze::report::{Rate, Source};
+
+pub use cause::{Cause, Confidence, Forecast, Kind, Verdict};
+pub use places::Places;
+
+use super::Options;
+use candidates::Candidate;
+use scene::Scene;
+
+/// A cause that is a smaller part of all growth is not worth a line.
+const TINY: f64 = 0.01;
+
+/// The causes over all processes, and the verdict.
+pub fn causes(mut places: Places, options: &Options) -> (Vec<Cause>, Verdict) {
+    let dumps = places.dumps;
+    let mut causes: Vec<Cause> = Vec::new();
+    let (mut growth, mut variance, mut known) = (0.0, 0.0, false);
+    let mut verdict = Verdict::default();
+    for (at, loaded) in dumps.iter().enumerate() {
+        let scene = Scene::new(at, &loaded.dump, options.since);
+        if !scene.times.separated {
+            continue;
+        }
+        known = true;
+        let mut own = of_process(&scene, &mut places);
+        let beyond = own.iter().filter(|it| it.kind == Kind::Mapping || is_retention(it));
+        let beyond: f64 = beyond.map(|cause| cause.growth.per_second.max(0.0)).sum();
+        growth += scene.growth.slope + beyond;
+        variance += scene.growth.variance;
+        if dumps.len() > 1 {
+            own.iter_mut().for_each(|cause| cause.pid = Some(loaded.dump.pid));
+        } else {
+            verdict.forecast = forecast(&scene, growth.max(sum(&own)));
+        }
+        causes.extend(own);
+    }
+    let mut causes = together(causes);
+    let all = growth.max(sum(&causes));
+    for cause in &mut causes {
+        let counts = cause.kind != Kind::Churn && cause.growth.per_second > 0.0 && all > 0.0;
+        cause.share = counts.then(|| cause.growth.per_second / all);
+    }
+    causes.retain(|cause| cause.share.is_none_or(|share| share >= TINY));
+    causes.sort_by(|a, b| {
+        let key = |it: &Cause| if it.share.is_some() { it.growth.per_second } else { 0.0 };
+        key(b).total_cmp(&key(a)).then(b.bytes.cmp(&a.bytes))
+    });
+    let growing = causes.iter().any(|cause| cause.share.is_some());
+    verdict.kind = causes.first().map_or(Kind::None, |cause| cause.kind);
+    verdict.growing = known.then_some(growing);
+    verdict.growth = known.then_some(Rate { per_second: growth, error: variance.sqrt() });
+    verdict.explained =
+        growing.then(|| causes.iter().filter_map(|cause| cause.share).sum::<f64>().min(1.0));
+    if !growing {
+        verdict.forecast = None;
+    }
+    (causes, verdict)
+}
+
+fn is_retention(cause: &Cause) -> bool {
+    cause.kind == Kind::AllocatorRetention
+}
+
+fn sum(causes: &[Cause]) -> f64 {
+    let growing = causes.iter().filter(|cause| cause.kind != Kind::Churn);
+    growing.map(|cause| cause.growth.per_second.max(0.0)).sum()
+}
+
+fn of_process(scene: &Scene, places: &mut Places) -> Vec<Cause> {
+    let found = candidates::candidates(scene, places);
+    let merged = merge::merge(scene, places, found.clone());
+    let matters = |it: &Candidate| {
+        // Of what was merged, the end of the course is what counts.
+        growth::matters(&it.trend, it.course.end() as u64, scene.live)
+    };
+    let mut causes: Vec<Cause> = merged
+        .iter()
+        .filter(|it| matters(it))
+        .filter_map(|candidate| {
+            let kind = kind(scene, places, candidate)?;
+            Some(evidence::cause(scene, places, candidate, kind))
+        })
+        .collect();
+    causes.extend(resident::causes(scene, places, &found));
+    if causes.is_empty() {
+        causes.extend(churn::cause(scene, places));
+    }
+    causes
+}
+
+/// What kind of cause a set of blocks is.
+fn kind(scene: &Scene, places: &mut Places, candidate: &Candidate) -> Option<Kind> {
+    if candidate.mapping {
+        return Some(Kind::Mapping);
+    }
+    Some(match candidate.state {
+        State::Python => Kind::PythonHeld,
+        State::Native => Kind::NativeHeld,
+        State::Leaked => Kind::NativeLeak,
+        State::Miscounted => Kind::ReferenceLeak,
+        State::Cyclic => Kind::Cycles,
+        // Kept for reuse by the interpreter: bounded, and no explanation by itself.
+        State::Parked => return None,
+        State::Unknown => match places.source(scene.at, candidate.site) {
+            Source::Python | Source::PythonRaw => Kind::PythonHeld,
+            // Python's teardown frees what Python's objects own.
+            Source::Native if scene.dump.final_ns.is_some() && !outlives(scene, candidate) => {
+                Kind::NativeHeld
+            }
+            _ => Kind::NativeLeak,
+        },
+    })
+}
+
+/// Whether nearly all of it is there after the teardown.
+fn outlives(scene: &Scene, candidate: &Candidate) -> bool {
+    let sites = candidate.members.iter().filter_map(|it| scene.dump.sites.get(it.site as usize));
+    let after = sites.fold(0u64, |sum, site| sum.saturating_add(site.totals.live().bytes));
+    scene.dump.final_ns.is_some() && after >= candidate.bytes / 10 * 9
+}
+
+/// The same cause in several processes is one.
+fn together(causes: Vec<Cause>) -> Vec<Cause> {
+    let mut out: Vec<Cause> = Vec::new();
+    for cause in causes {
+        let same = |known: &&mut Cause| {
+            let id = |it: &Cause| it.site.as_ref().map(|site| site.id.clone());
+            cause.pid.is_some()
+                && known.kind == cause.kind
+                && known.holder == cause.holder
+                && id(known) == id(&cause)
+        };
+        match out.iter_mut().find(same) {
+            Some(known) => {
+                known.bytes = known.bytes.saturating_add(cause.bytes);
+                known.blocks = known.blocks.saturating_add(cause.blocks);
+                known.leaders = known.leaders.saturating_add(cause.leaders);
+                known.growth.per_second += cause.growth.per_second;
+                known.growth.error = known.growth.error.hypot(cause.growth.error);
+                known.confidence = known.confidence.min(cause.confidence);
+                known.pid = None;
+            }
+            None => out.push(cause),
+        }
+    }
+    out
+}
+
+/// When the process' limit will be reached.
+fn forecast(scene: &Scene, per_second: f64) -> Option<Forecast> {
+    let limit = scene.gauge(Gauge::MemoryLimit);
+    let rss = scene.gauge(Gauge::Rss);
+    if limit == 0 || rss == 0 || per_second <= 0.0 {
+        return None;
+    }
+    Some(Forecast { limit, seconds: limit.saturating_sub(rss) as f64 / per_second })
+}
+
+/// The rate of a trend.
+fn rate(trend: &Trend) -> Rate {
+    trend.rate()
+}

@@ -1,0 +1,137 @@
+//! What to do about a cause, and which other tool would have shown it.
+
+use pyshim_dump::heap::{Group, Heap};
+
+use crate::analyze::holders::{Holder, Nature};
+use crate::analyze::report::Frame;
+use crate::analyze::roles::{self, Role};
+
+use super::cause::{Cause, Kind};
+
+/// One line that a person can act on.
+pub fn advice(cause: &Cause, held: Option<&Holder>, group: Option<(&Heap, &Group)>) -> String {
+    match cause.kind {
+        Kind::NativeLeak => format!(
+            "Python's gc and tracemalloc cannot see this; {} must free it",
+            culprit(cause).unwrap_or_else(|| "whoever allocates here".into()),
+        ),
+        Kind::NativeHeld => match held {
+            Some(held) => format!("bound or clear {}; Python cannot free it", held.subject),
+            None => {
+                "bound or clear the native structure that keeps it; Python cannot free it".into()
+            }
+        },
+        Kind::ReferenceLeak => format!(
+            "a Py_DECREF is missing in {}; gc.collect() will not help",
+            culprit(cause).unwrap_or_else(|| "an extension that had this object".into()),
+        ),
+        Kind::PythonHeld => reachable(held),
+        Kind::Cycles => cycles(group),
+        Kind::AllocatorRetention | Kind::Mapping | Kind::Churn | Kind::None => cause.advice.clone(),
+    }
+}
+
+/// The extension or library that allocated, with its function.
+fn culprit(cause: &Cause) -> Option<String> {
+    let stack = &cause.site.as_ref()?.stack;
+    stack.iter().find_map(|frame| match &**frame {
+        Frame::Native { module, function, role: Role::Program, .. } => {
+            let file = roles::file_name(module);
+            Some(match function {
+                Some(function) => format!("{function} in {file}"),
+                None => file.to_owned(),
+            })
+        }
+        _ => None,
+    })
+}
+
+fn reachable(held: Option<&Holder>) -> String {
+    let Some(held) = held else {
+        return "find who keeps it: objgraph.show_backrefs() on one; gc.collect() will not help"
+            .into();
+    };
+    let what = &held.subject;
+    let then = match held.nature {
+        Nature::Named => format!("bound or clear {what}"),
+        Nature::Local => format!("{what} lives as long as its function runs: bound or clear it"),
+        Nature::Closure => {
+            format!("{what} lives as long as its function: bound or clear it, or drop the function")
+        }
+        Nature::CacheDecorator => format!(
+            "give {what} a maxsize, or call its cache_clear(); on a method it keeps each self"
+        ),
+        Nature::WeakKeys => {
+            format!("let the values of {what} refer to their keys weakly, or not at all")
+        }
+        Nature::Traceback => {
+            "keep the exception without its traceback (with_traceback(None)), or only its text"
+                .into()
+        }
+        Nature::Suspended => format!("{what} is suspended: exhaust it, close() it, or await it"),
+        Nature::Task => format!("await or cancel the {what}"),
+        Nature::LoggingHandlers => {
+            format!("add handlers once, not per call; removeHandler() takes one out of {what}")
+        }
+        Nature::Callbacks => format!("unregister what is no longer needed from the {what}"),
+        Nature::PerThread => format!("clear {what} when the thread or the task is done with it"),
+        Nature::Modules => {
+            "do not load code under ever new names; delete modules from sys.modules".into()
+        }
+        Nature::Native => format!("{what} has references of its own: it must give them back"),
+        Nature::Interpreter => format!("{what} has it: look for what was registered there"),
+    };
+    format!("reachable: gc.collect() will not help; {then}")
+}
+
+fn cycles(group: Option<(&Heap, &Group)>) -> String {
+    if let Some((heap, group)) = group {
+        if group.blocker != 0 {
+            let name = heap.type_name(group.blocker);
+            return format!(
+                "type {name} needs Py_TPFLAGS_HAVE_GC and tp_traverse; until then break the ring by hand, gc.collect() will not help"
+            );
+        }
+        if let Some(collector) = &heap.collector {
+            if collector.garbage_frozen > collector.garbage_objects / 2 {
+                return "freeze before there are rings: gc.collect() first, gc.freeze() then; gc.unfreeze() gives them back".into();
+            }
+            if !collector.enabled {
+                return "call gc.enable(), or gc.collect() now and then; or break the rings (weakref)".into();
+            }
+            if collector.garbage_objects == 0 {
+                return "gc.collect() will not free it: something in the ring hides it from the collector; break the ring by hand".into();
+            }
+        }
+    }
+    "lower gc.set_threshold(), or call gc.collect() now and then; or break the rings (weakref)"
+        .into()
+}
+
+/// Which tool of Python's shows it.
+pub fn tools(cause: &Cause) -> String {
+    match cause.kind {
+        Kind::NativeLeak | Kind::NativeHeld if cause.type_name.is_none() => {
+            "gc, tracemalloc and objgraph show none of it"
+        }
+        Kind::NativeLeak | Kind::NativeHeld => {
+            "tracemalloc shows the line, objgraph the number of objects; neither shows the native owner"
+        }
+        Kind::ReferenceLeak => {
+            "tracemalloc shows the line, objgraph the growing type; gc finds no referrer, as there is none"
+        }
+        Kind::PythonHeld => {
+            "tracemalloc shows the line, objgraph.show_backrefs() the path; gc.collect() frees nothing"
+        }
+        Kind::Cycles => {
+            "gc.collect() counts what it frees, tracemalloc shows the line; objgraph finds no root"
+        }
+        Kind::AllocatorRetention => {
+            "gc, tracemalloc and objgraph see less and less; sys._debugmallocstats() shows pymalloc's part"
+        }
+        Kind::Mapping => "gc, tracemalloc and objgraph show none of it; /proc/PID/smaps does",
+        Kind::Churn => "tracemalloc and objgraph show what survives, which is almost nothing",
+        Kind::None => "",
+    }
+    .to_owned()
+}
