@@ -254,7 +254,7 @@ pub fn read(path: &Path) -> Dump {
     Dump::parse(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What `reporter summarize --format json` says, with all survivors.
+/// What `reporter summarize --format json` says.
 pub fn summarize(dumps: &[&Path]) -> serde_json::Value {
     let output = Command::new(reporter())
         .args(["summarize", "--format", "json"])

@@ -25,7 +25,7 @@ pub struct Arguments {
     /// How the report is written
     #[arg(long, value_enum, default_value = "text")]
     format: FormatName,
-    /// Entries to show [default: 10; in JSON 10 groups and all survivors]
+    /// Entries to show [default: 10; in JSON 10 groups and 1000 survivors]
     #[arg(long, value_name = "N")]
     top: Option<usize>,
     /// What is put together into one entry
@@ -61,6 +61,9 @@ pub fn summarize(arguments: &Arguments, streams: &mut Streams) -> u8 {
     if problems.is_empty() { status } else { WRONG }
 }
 
+/// Stacks that JSON has unless told otherwise: a program can have a hundred thousand.
+const SURVIVORS: usize = 1000;
+
 /// The report of `dumps`, beside which `problems` could not be read.
 pub fn report(
     mut dumps: Vec<Loaded>,
@@ -73,7 +76,7 @@ pub fn report(
     // Parents begin before their children.
     dumps.sort_by_key(|loaded| (loaded.dump.started_unix_ns, loaded.dump.pid));
     let mut symbols = Symbols::new(dumps.iter().filter_map(|it| it.root.clone()).collect());
-    let survivors = (format == Format::Json).then_some(top.unwrap_or(usize::MAX));
+    let survivors = (format == Format::Json).then_some(top.unwrap_or(SURVIVORS));
     let options = Options { top: top.unwrap_or(TOP), by, moment, survivors, since: None };
     let notes = problems.iter().map(|problem| format!("left out: {problem}")).collect();
     let report = analyze::summarize(&dumps, &mut symbols, &options, notes);

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 
-use crate::analyze::growth;
 use crate::problem::Problem;
 use crate::read::Run;
 use crate::symbolize::Symbols;
