@@ -173,6 +173,8 @@ fn report() -> Report {
     Report {
         processes: vec![process(4242, State::Exited(0))],
         causes: Vec::new(),
+        types: Vec::new(),
+        holders: Vec::new(),
         verdict: Verdict::default(),
         moment: Moment::Last,
         by: By::Site,

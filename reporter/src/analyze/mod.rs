@@ -1,6 +1,7 @@
 //! From dumps to a report. Never prints.
 
 pub mod causes;
+mod census;
 mod completeness;
 mod course;
 pub mod diff;
@@ -15,8 +16,9 @@ pub mod report;
 pub mod roles;
 mod stacks;
 mod survivors;
+pub mod why;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use crate::read::Loaded;
 use crate::symbolize::Symbols;
@@ -62,10 +64,10 @@ pub fn summarize(
             survivors::survivors(dumps, &peak, &mut Names::default(), symbols, options)
         }
     };
-    let places =
-        Places { dumps, stacks: &mut last, names: &mut names, symbols, known: HashMap::new() };
+    let places = Places::new(dumps, &mut last, &mut names, symbols);
     let (causes, verdict) = causes::causes(places, options);
     let mut notes = notes;
+    let census = census::census(dumps, symbols, options);
     notes.extend(dumps.iter().flat_map(|loaded| loaded.notes.iter().cloned()));
     notes.extend(symbols.notes().map(str::to_owned));
     notes.extend(remarks(dumps, &found.window));
@@ -80,6 +82,8 @@ pub fn summarize(
         window: found.window,
         peak: peak(dumps),
         groups: found.groups,
+        types: census.types,
+        holders: census.holders,
         survivors: found.survivors,
         completeness: completeness::completeness(bare(), notes),
     }

@@ -33,6 +33,10 @@ pub struct Report {
     pub peak: Option<Peak>,
     /// Sites, or libraries, ranked.
     pub groups: Vec<Group>,
+    /// The types of Python objects, most retained bytes first; of the heap snapshots.
+    pub types: Vec<TypeRow>,
+    /// Holders, most bytes first; of the heap snapshots.
+    pub holders: Vec<HolderRow>,
     /// Stacks, ranked; only filled in on request.
     pub survivors: Vec<Survivor>,
     /// What is missing from it.
@@ -57,6 +61,10 @@ pub enum By {
     Site,
     /// The library that it belongs to.
     Library,
+    /// The type of the objects.
+    Type,
+    /// What holds it.
+    Holder,
 }
 
 /// One of the processes.
@@ -171,6 +179,32 @@ pub struct Rate {
     pub per_second: f64,
     /// Standard error of it.
     pub error: f64,
+}
+
+/// Objects of one type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TypeRow {
+    /// Its qualified name.
+    pub name: String,
+    /// Live objects.
+    pub objects: u64,
+    /// Their own bytes.
+    pub bytes: u64,
+    /// What would go with them.
+    pub retained: u64,
+}
+
+/// What one holder holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HolderRow {
+    /// Who holds it, in words.
+    pub holder: String,
+    /// Bytes of the blocks that it explains.
+    pub bytes: u64,
+    /// These blocks.
+    pub blocks: u64,
+    /// What would go with the holder, if that is known.
+    pub retained: Option<u64>,
 }
 
 /// Sites that a person takes for one.

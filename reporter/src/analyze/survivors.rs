@@ -70,7 +70,7 @@ impl Work<'_> {
     fn groups(&mut self) -> Vec<Group> {
         let keys = match self.options.by {
             By::Library => (0..self.stacks.list.len()).map(|it| self.library_key(it)).collect(),
-            By::Site => self.site_keys(),
+            By::Site | By::Type | By::Holder => self.site_keys(),
         };
         let mut labels = HashMap::new();
         for (stack, key) in keys.iter().enumerate() {

@@ -1,10 +1,12 @@
 //! The verbs: from a command line to an exit status.
 
+mod ask;
 mod check;
 mod diff;
 mod limits;
 mod run;
 mod summarize;
+mod why;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -57,6 +59,9 @@ enum Verb {
     Run(run::Arguments),
     Diff(diff::Arguments),
     Check(check::Arguments),
+    Why(why::Arguments),
+    Snapshot(ask::Snapshot),
+    Mark(ask::Mark),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -80,21 +85,21 @@ impl From<FormatName> for Format {
 enum ByName {
     /// The place in the program that allocates
     Site,
-    /// The type of the objects
+    /// The type of the objects, as the heap snapshot found them
     Type,
     /// The library that allocates
     Library,
+    /// What holds it, as the heap snapshot found it
+    Holder,
 }
 
-impl ByName {
-    fn known(self) -> Result<By, Problem> {
-        match self {
-            ByName::Site => Ok(By::Site),
-            ByName::Library => Ok(By::Library),
-            ByName::Type => Err(Problem::new(
-                "--by type",
-                "dumps of this version know no types; use --by site or --by library",
-            )),
+impl From<ByName> for By {
+    fn from(name: ByName) -> By {
+        match name {
+            ByName::Site => By::Site,
+            ByName::Type => By::Type,
+            ByName::Library => By::Library,
+            ByName::Holder => By::Holder,
         }
     }
 }
@@ -110,6 +115,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, streams: &mut Streams
         Verb::Run(arguments) => run::run(&arguments, streams),
         Verb::Diff(arguments) => diff::diff(&arguments, streams),
         Verb::Check(arguments) => check::check(&arguments, streams),
+        Verb::Why(arguments) => why::why(&arguments, streams),
+        Verb::Snapshot(arguments) => ask::snapshot(&arguments, streams),
+        Verb::Mark(arguments) => ask::mark(&arguments, streams),
     }
 }
 

@@ -161,7 +161,7 @@ fn summary(
     }
     let running = dumps.iter().filter(|loaded| loaded.state == State::Running).count();
     let names: Vec<String> = dumps.iter().map(|it| it.path.display().to_string()).collect();
-    let report = report(dumps, &problems, Some(top), By::Site, Moment::Last, Format::Text);
+    let report = report(dumps, &problems, Some(top), By::Site, Moment::Last, Format::Text, None);
     let mut out = format!("\n{}", text::render(&report, Paint(streams.colour_err)));
     if running > 0 {
         out.push_str("\nsome of these processes run on: summarize their dumps again later\n");

@@ -34,6 +34,9 @@ pub struct Arguments {
     /// List what was live at the peak instead of what survived
     #[arg(long)]
     peak: bool,
+    /// Count growth from the moment of this name (see reporter mark)
+    #[arg(long, value_name = "MARK")]
+    since: Option<String>,
 }
 
 /// Entries that a person reads.
@@ -41,13 +44,7 @@ pub const TOP: usize = 10;
 
 /// The verb.
 pub fn summarize(arguments: &Arguments, streams: &mut Streams) -> u8 {
-    let by = match arguments.by.known() {
-        Ok(by) => by,
-        Err(problem) => {
-            complain(&problem, streams);
-            return WRONG;
-        }
-    };
+    let by = By::from(arguments.by);
     let (dumps, problems) = read::load_all(&arguments.dumps);
     problems.iter().for_each(|problem| complain(problem, streams));
     if dumps.is_empty() {
@@ -55,7 +52,12 @@ pub fn summarize(arguments: &Arguments, streams: &mut Streams) -> u8 {
     }
     let moment = if arguments.peak { Moment::Peak } else { Moment::Last };
     let format = Format::from(arguments.format);
-    let report = report(dumps, &problems, arguments.top, by, moment, format);
+    if let Some(problem) = unanswerable(&dumps, by, arguments.since.as_deref()) {
+        complain(&problem, streams);
+        return WRONG;
+    }
+    let since = arguments.since.as_deref();
+    let report = report(dumps, &problems, arguments.top, by, moment, format, since);
     let status = print(&render(&report, format, streams.colour_out), streams);
     // The report names what it lacks; who only looks at the status must hear of it too.
     if problems.is_empty() { status } else { WRONG }
@@ -63,6 +65,29 @@ pub fn summarize(arguments: &Arguments, streams: &mut Streams) -> u8 {
 
 /// Stacks that JSON has unless told otherwise: a program can have a hundred thousand.
 const SURVIVORS: usize = 1000;
+
+/// Why the dumps cannot answer.
+fn unanswerable(dumps: &[Loaded], by: By, since: Option<&str>) -> Option<Problem> {
+    let first = dumps.first()?;
+    if matches!(by, By::Type | By::Holder) && dumps.iter().all(|it| it.dump.heap.is_none()) {
+        let word = if by == By::Type { "--by type" } else { "--by holder" };
+        let what = "needs a heap snapshot, and there is none; reporter snapshot PID takes one of a running process";
+        return Some(Problem::new(word, what));
+    }
+    let since = since?;
+    let labels = || dumps.iter().flat_map(|it| it.dump.marks.iter().map(|mark| mark.1.as_str()));
+    if labels().any(|label| label == since) {
+        return None;
+    }
+    let mut known: Vec<&str> = labels().collect();
+    known.sort_unstable();
+    known.dedup();
+    let what = match known.is_empty() {
+        true => format!("{} has no marks; reporter mark PID LABEL sets one", first.path.display()),
+        false => format!("no moment has this name; there are {}", known.join(", ")),
+    };
+    Some(Problem::new(since, what))
+}
 
 /// The report of `dumps`, beside which `problems` could not be read.
 pub fn report(
@@ -72,12 +97,13 @@ pub fn report(
     by: By,
     moment: Moment,
     format: Format,
+    since: Option<&str>,
 ) -> Report {
     // Parents begin before their children.
     dumps.sort_by_key(|loaded| (loaded.dump.started_unix_ns, loaded.dump.pid));
     let mut symbols = Symbols::new(dumps.iter().filter_map(|it| it.root.clone()).collect());
     let survivors = (format == Format::Json).then_some(top.unwrap_or(SURVIVORS));
-    let options = Options { top: top.unwrap_or(TOP), by, moment, survivors, since: None };
+    let options = Options { top: top.unwrap_or(TOP), by, moment, survivors, since };
     let notes = problems.iter().map(|problem| format!("left out: {problem}")).collect();
     let report = analyze::summarize(&dumps, &mut symbols, &options, notes);
     // Freeing a hundred megabytes of names would only delay the end.

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use pyshim_dump::{Dump, Error};
 
+pub use locate::locate;
 pub use process::State;
 pub use runs::{Run, load_runs};
 
@@ -57,11 +58,20 @@ pub fn load_all(arguments: &[String]) -> (Vec<Loaded>, Vec<Problem>) {
 
 /// Loads the dump at `path`.
 pub fn load(path: &Path) -> Result<Loaded, Problem> {
+    load_after(path, snapshot::PATIENCE)
+}
+
+/// The same without waiting for a snapshot that is being taken.
+pub fn load_as_it_is(path: &Path) -> Result<Loaded, Problem> {
+    load_after(path, Duration::ZERO)
+}
+
+fn load_after(path: &Path, patience: Duration) -> Result<Loaded, Problem> {
     let whole = || parse(path).map_err(|what| Problem::new(path.display(), what));
     let (mut dump, mut notes) = (whole()?, Vec::new());
     if dump.snapshots.running.is_some() {
         // The process may have ended; its copy still searches.
-        notes.extend(snapshot::wait(path, snapshot::PATIENCE));
+        notes.extend(snapshot::wait(path, patience));
         dump = whole()?;
     }
     let state = process::state(&dump, path);

@@ -12,6 +12,8 @@ use pyshim_dump::layout::{Beside, Header, MARK_LEN, SnapshotState};
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
+/// What a copy has to finish in that is not there yet, or no more.
+const GRACE: Duration = Duration::from_millis(300);
 /// A snapshot that takes longer than this is not waited for.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -107,17 +109,16 @@ fn at(field: usize) -> u64 {
 pub fn wait(path: &Path, patience: Duration) -> Option<String> {
     let began = Instant::now();
     let board = Board::open(path, false).ok()?;
+    let mut alive = began;
     loop {
         let standing = board.standing().ok()?;
         if !standing.running {
             return None;
         }
-        if !lives(standing.pid) {
-            // It may have finished between the two looks.
-            let again = board.standing().ok()?;
-            return again.running.then(|| {
-                "the copy of the process that searched the heap ended before it had finished; the snapshot is missing or an older one".to_owned()
-            });
+        if lives(standing.pid) {
+            alive = Instant::now();
+        } else if alive.elapsed() >= GRACE {
+            return Some("the copy of the process that searched the heap ended before it had finished; the snapshot is missing or an older one".to_owned());
         }
         if began.elapsed() >= patience {
             return Some(format!(

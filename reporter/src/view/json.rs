@@ -54,8 +54,12 @@ pub fn render(report: &Report) -> String {
         &match report.by {
             By::Site => "site",
             By::Library => "library",
+            By::Type => "type",
+            By::Holder => "holder",
         },
     );
+    out.list("types", report.types.iter().map(causes::Type::of));
+    out.list("holders", report.holders.iter().map(causes::Holder::of));
     out.list("groups", report.groups.iter().map(Group::of));
     out.list("survivors", report.survivors.iter().map(Survivor::of));
     out.field("completeness", &Completeness::of(report));
@@ -422,4 +426,9 @@ pub(super) fn places(site: &report::Site) -> Vec<Place> {
         Frame::Native { .. } => native.next().map(Place::Native),
     };
     site.stack.iter().filter_map(|frame| place(frame)).collect()
+}
+
+/// A site by itself.
+pub fn site(site: &report::Site) -> serde_json::Value {
+    serde_json::to_value(Site::of(site, true)).unwrap_or_default()
 }

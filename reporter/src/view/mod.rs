@@ -5,7 +5,9 @@ pub mod diff;
 pub mod json;
 pub mod markdown;
 mod stack;
+mod table;
 pub mod text;
+pub mod why;
 pub use crate::units;
 
 /// How a report is written.

@@ -2,17 +2,16 @@
 
 use std::fmt::Write;
 
-use crate::analyze::report::{Figures, Group, Memory, Moment, Percentiles, Process, Report};
+use crate::analyze::report::{By, Figures, Group, Memory, Moment, Percentiles, Process, Report};
 use crate::read::State;
 
 use super::units::{bytes, count, counted, milliseconds, nanoseconds, rate, share, signed_bytes};
-use super::{Paint, causes, clean, stack};
+use super::{Paint, causes, clean, stack, table};
 
 /// The whole report.
 pub fn render(report: &Report, paint: Paint) -> String {
     let mut out = String::new();
     header(&mut out, report, paint);
-    let directory = report.processes.first().map_or("", |process| process.directory.as_str());
     if report.moment == Moment::Last {
         out.push('\n');
         for line in causes::lines(report, paint) {
@@ -20,6 +19,30 @@ pub fn render(report: &Report, paint: Paint) -> String {
         }
     }
     sums(&mut out, report);
+    match report.by {
+        By::Type => table::types(&mut out, report, paint),
+        By::Holder => table::holders(&mut out, report, paint),
+        By::Site | By::Library => survivors(&mut out, report, paint),
+    }
+    notes(&mut out, report, paint);
+    out
+}
+
+/// What opens a report: the process, its memory, and why that grows.
+pub fn head(report: &Report, paint: Paint) -> String {
+    let mut out = String::new();
+    header(&mut out, report, paint);
+    out.push('\n');
+    for line in causes::lines(report, paint) {
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    notes(&mut out, report, paint);
+    out
+}
+
+/// The places that allocated.
+fn survivors(out: &mut String, report: &Report, paint: Paint) {
+    let directory = report.processes.first().map_or("", |process| process.directory.as_str());
     let mut heading = String::new();
     for (number, group) in report.groups.iter().enumerate() {
         let this = section(report, &group.figures);
@@ -27,7 +50,7 @@ pub fn render(report: &Report, paint: Paint) -> String {
             let _ = write!(out, "\n{}\n", paint.strong(&this));
             heading = this;
         }
-        entry(&mut out, number + 1, group, directory, paint);
+        entry(out, number + 1, group, directory, paint);
     }
     if report.groups.is_empty() {
         out.push_str("\nnothing survived\n");
@@ -41,8 +64,6 @@ pub fn render(report: &Report, paint: Paint) -> String {
         );
         let _ = write!(out, "\n{}\n", paint.faint(&line));
     }
-    notes(&mut out, report, paint);
-    out
 }
 
 /// What became of a process.

@@ -1,6 +1,6 @@
 //! A set of blocks that grows becomes a cause: its evidence in sentences.
 
-use pyshim_dump::heap::{Group, Heap};
+use pyshim_dump::heap::{Collector, Group, Heap};
 
 use crate::analyze::holders::{self, Holder};
 use crate::units::{bytes, count, counted};
@@ -24,7 +24,7 @@ pub fn cause(scene: &Scene, places: &mut Places, candidate: &Candidate, kind: Ki
         leaders: candidate.leaders,
         growth: rate(&candidate.trend),
         type_name: type_name.map(str::to_owned),
-        site: Some(places.site(scene.at, candidate.site)),
+        site: Some(places.site(scene.at, leading_site(candidate, kind, type_name))),
         holder: candidate.held.as_ref().map(|held| held.text.clone()),
         ..Cause::default()
     };
@@ -57,6 +57,22 @@ pub fn cause(scene: &Scene, places: &mut Places, candidate: &Candidate, kind: Ki
     cause.advice = words::advice(&cause, held, scene.heap.zip(group));
     cause.tools = words::tools(&cause);
     cause
+}
+
+/// The site to show. Small containers are recycled without the allocator being asked, so that their
+/// site may be another one's; and a ring of small objects is best known by what it keeps. What has
+/// most of the bytes tells then.
+fn leading_site(candidate: &Candidate, kind: Kind, type_name: Option<&str>) -> u32 {
+    const RECYCLED: [&str; 5] = ["list", "tuple", "dict", "float", "frame"];
+    if !matches!(kind, Kind::ReferenceLeak | Kind::Cycles) {
+        return candidate.site;
+    }
+    let own = candidate.members.iter().find(|member| member.site == candidate.site);
+    let own = own.map_or(0, |member| member.bytes);
+    let largest = candidate.members.iter().max_by_key(|member| member.bytes);
+    let recycled = type_name.is_some_and(|name| RECYCLED.contains(&name));
+    let small = own < candidate.bytes / 10 && (recycled || kind == Kind::Cycles);
+    largest.filter(|_| small).map_or(candidate.site, |member| member.site)
 }
 
 fn searched(heap: &Heap, group: Option<&Group>, candidate: &Candidate, kind: Kind) -> Vec<String> {
@@ -132,6 +148,7 @@ fn cycles(heap: &Heap, group: Option<&Group>) -> Vec<String> {
         ));
     }
     let Some(collector) = &heap.collector else { return lines };
+    lines.extend(hidden(heap, group, collector));
     let [young, middle, old] = collector.thresholds;
     if !collector.enabled {
         lines.push("garbage collection is disabled (gc.disable())".into());
@@ -159,6 +176,23 @@ fn cycles(heap: &Heap, group: Option<&Group>) -> Vec<String> {
         ),
     });
     lines
+}
+
+/// What the collector does not find although nobody holds it: some type does not say what it holds.
+fn hidden(heap: &Heap, group: Option<&Group>, collector: &Collector) -> Option<String> {
+    let group =
+        group.filter(|group| group.blocker == 0 && group.leaders > collector.garbage_objects)?;
+    let mut types: Vec<&str> =
+        heap.path(group.sample).iter().map(|node| heap.type_name(node.type_)).collect();
+    types.push(heap.type_name(group.type_));
+    types.retain(|name| !name.is_empty());
+    types.dedup();
+    (!types.is_empty()).then(|| {
+        format!(
+            "the collector does not see them as unreachable: a type among {} does not visit what it holds (tp_traverse)",
+            types.join(", ")
+        )
+    })
 }
 
 fn mapping(scene: &Scene, candidate: &Candidate) -> Vec<String> {

@@ -122,6 +122,7 @@ fn kind(scene: &Scene, places: &mut Places, candidate: &Candidate) -> Option<Kin
         State::Native => Kind::NativeHeld,
         State::Leaked => Kind::NativeLeak,
         State::Miscounted => Kind::ReferenceLeak,
+        State::Cyclic if is_collected(scene, candidate) => return None,
         State::Cyclic => Kind::Cycles,
         // Kept for reuse by the interpreter: bounded, and no explanation by itself.
         State::Parked => return None,
@@ -134,6 +135,23 @@ fn kind(scene: &Scene, places: &mut Places, candidate: &Candidate) -> Option<Kin
             _ => Kind::NativeLeak,
         },
     })
+}
+
+/// Rings that the collector will take, and of which there are no more than it lets pile up: it waits
+/// until there are a quarter as many new objects as old ones.
+fn is_collected(scene: &Scene, candidate: &Candidate) -> bool {
+    const SANE: u64 = 10_000;
+    let Some(heap) = scene.heap else { return false };
+    let Some(collector) = &heap.collector else { return false };
+    let blocked =
+        candidate.group.and_then(|at| heap.groups.get(at)).is_some_and(|it| it.blocker != 0);
+    let [young, middle, old] = collector.thresholds;
+    let runs = collector.enabled && (1..=SANE).contains(&young) && middle.max(old) <= SANE / 100;
+    let takes = collector.garbage_objects.saturating_sub(collector.garbage_frozen);
+    runs && !blocked
+        && collector.garbage_frozen == 0
+        && takes > 0
+        && takes < heap.search.tracked / 3
 }
 
 /// Whether nearly all of it is there after the teardown.

@@ -24,10 +24,33 @@ pub struct Places<'a> {
     /// Names of native code.
     pub symbols: &'a mut Symbols,
     /// Sites that were looked up, by dump and site.
-    pub known: HashMap<(usize, u32), (Source, Vec<LocationId>)>,
+    known: HashMap<(usize, u32), (Source, Vec<LocationId>)>,
 }
 
-impl Places<'_> {
+impl<'a> Places<'a> {
+    /// Nothing was looked up yet.
+    pub fn new(
+        dumps: &'a [Loaded],
+        stacks: &'a mut Stacks,
+        names: &'a mut Names,
+        symbols: &'a mut Symbols,
+    ) -> Places<'a> {
+        Places { dumps, stacks, names, symbols, known: HashMap::new() }
+    }
+
+    /// Whether a Python frame of a site is this line: its position among the site's Python frames.
+    pub fn lines(&mut self, dump: usize, site: u32, file: &str, line: u32) -> Option<usize> {
+        let (_, locations) = self.locations(dump, site);
+        let python = locations.iter().filter_map(|&id| match self.stacks.location(id)? {
+            Location::Python(frame) => Some(frame),
+            _ => None,
+        });
+        let is_file =
+            |own: &str| own == file || own.strip_suffix(file).is_some_and(|it| it.ends_with('/'));
+        let mut python = python.map(|frame| frame.line == Some(line) && is_file(&frame.file));
+        python.position(|is_line| is_line)
+    }
+
     /// The locations of a site, innermost first.
     fn locations(&mut self, dump: usize, site: u32) -> (Source, Vec<LocationId>) {
         let Places { dumps, stacks, symbols, known, .. } = self;

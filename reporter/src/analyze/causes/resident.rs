@@ -70,9 +70,11 @@ pub fn causes(scene: &Scene, places: &mut Places, found: &[Candidate]) -> Vec<Ca
     let trend = rest.trend();
     let grown = (rest.end() - rest.startup()).max(0.0);
     // Each live block has some overhead: what grows with the blocks is part of their cause.
-    let own = trend.slope > 0.5 * live.trend().slope.max(0.0);
-    let grows = own && growth::matters(&trend, rest.end() as u64, rest.end() as u64);
-    if grows && grown >= (ENOUGH / 4) as f64 {
+    let blocks = live.trend();
+    let blocks = if blocks.goes_on && blocks.rises() { blocks.slope } else { 0.0 };
+    let grows =
+        trend.slope > 0.5 * blocks && growth::matters(&trend, rest.end() as u64, rest.end() as u64);
+    if grows && grown >= (ENOUGH / 2) as f64 {
         let grown = grown as u64;
         let base = Cause {
             confidence: scene.confidence(pyshim_dump::heap::State::Native, &trend, u64::MAX),
@@ -89,10 +91,10 @@ pub fn causes(scene: &Scene, places: &mut Places, found: &[Candidate]) -> Vec<Ca
                 bytes(grown),
                 bytes((live.end() - live.startup()).max(0.0) as u64),
             ));
-            return vec![retention(scene, cause, beyond)];
+            return vec![retention(scene, places, cause, beyond)];
         }
     }
-    stayed(scene, &live, beyond).into_iter().collect()
+    stayed(scene, places, &live, beyond).into_iter().collect()
 }
 
 /// What is resident beyond blocks and mappings, and the live blocks of the heaps. The first ends at
@@ -114,11 +116,17 @@ fn courses(scene: &Scene) -> Option<(Course, Course)> {
         // Address space that was there at start-up says nothing about what of it is resident.
         rest.bytes.push((point.rss as f64 - live - (mapped - floor).max(0.0)).max(0.0));
     }
+    // What is kept shows when little is live; in between it is in use.
+    let around = |at: usize| {
+        let near = rest.bytes.iter().skip(at.saturating_sub(2)).take(5);
+        near.copied().fold(0.0, f64::max)
+    };
+    rest.bytes = (0..rest.bytes.len()).map(around).collect();
     Some((rest, live))
 }
 
 /// Live memory fell, and the resident set did not.
-fn stayed(scene: &Scene, live: &Course, beyond: Beyond) -> Option<Cause> {
+fn stayed(scene: &Scene, places: &mut Places, live: &Course, beyond: Beyond) -> Option<Cause> {
     let points = scene.dump.timeline.points.get(..scene.times.points())?;
     let rss = points.last()?.rss;
     let top = live.bytes.iter().take(points.len()).enumerate();
@@ -142,11 +150,12 @@ fn stayed(scene: &Scene, live: &Course, beyond: Beyond) -> Option<Cause> {
         bytes(fell),
         bytes(then.saturating_sub(rss)),
     ));
-    Some(retention(scene, cause, beyond))
+    Some(retention(scene, places, cause, beyond))
 }
 
-fn retention(scene: &Scene, cause: Cause, beyond: Beyond) -> Cause {
+fn retention(scene: &Scene, places: &mut Places, cause: Cause, beyond: Beyond) -> Cause {
     let mut cause = Cause { kind: Kind::AllocatorRetention, ..cause };
+    cause.site = come_and_gone(scene, beyond).map(|site| places.site(scene.at, site));
     let heap = scene.heap;
     let arenas =
         |kind: u8| heap.into_iter().flat_map(|heap| &heap.arenas).filter(move |it| it.kind == kind);
@@ -194,6 +203,20 @@ fn retention(scene: &Scene, cause: Cause, beyond: Beyond) -> Cause {
     cause.advice = advice(beyond, arenas(1).count());
     cause.tools = words::tools(&cause);
     cause
+}
+
+/// The site of which most was allocated and freed again in the allocator that keeps it.
+fn come_and_gone(scene: &Scene, beyond: Beyond) -> Option<u32> {
+    let small = beyond.pymalloc > beyond.libc;
+    let kept = |(id, site): &(u32, &pyshim_dump::Site)| {
+        let origin = site.stack.as_ref().map(|stack| stack.origin);
+        let fits =
+            origin.is_some_and(|it| (it == Origin::PythonSmall) == small && !it.is_mapping());
+        let freed = site.totals.allocated.bytes.saturating_sub(scene.last(*id).bytes);
+        fits.then_some((freed, std::cmp::Reverse(*id)))
+    };
+    let sites = (0u32..).zip(&scene.dump.sites);
+    sites.filter_map(|it| Some((kept(&it)?, it.0))).max().map(|it| it.1)
 }
 
 fn percent(part: u64, whole: u64) -> String {

@@ -27,7 +27,12 @@ pub fn advice(cause: &Cause, held: Option<&Holder>, group: Option<(&Heap, &Group
         ),
         Kind::PythonHeld => reachable(held),
         Kind::Cycles => cycles(group),
-        Kind::AllocatorRetention | Kind::Mapping | Kind::Churn | Kind::None => cause.advice.clone(),
+        Kind::Mapping => format!(
+            "no allocator knows of it: {} must unmap or close it (close(), munmap)",
+            culprit(cause).unwrap_or_else(|| "whoever maps it here".into()),
+        ),
+        // Who finds these knows what to say.
+        Kind::AllocatorRetention | Kind::Churn | Kind::None => cause.advice.clone(),
     }
 }
 

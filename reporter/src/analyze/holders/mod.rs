@@ -103,6 +103,13 @@ impl<'a> Holders<'a, '_> {
         Some(if holder == 0 { special::without_one_holder(&path, told) } else { told })
     }
 
+    /// The words of each stop on the path to a node, position plus one; nothing is left out.
+    pub fn stops(&mut self, last: u32) -> Vec<String> {
+        let path = self.path(last);
+        let root = self.root(&path);
+        steps::each(&path, &root)
+    }
+
     /// The stops from the root to a node, position plus one.
     pub(super) fn path(&self, last: u32) -> Vec<Stop<'a>> {
         let heap: &'a Heap = self.heap;

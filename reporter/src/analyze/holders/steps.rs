@@ -159,6 +159,27 @@ fn step(stop: &Stop, parent: Option<&Stop>, root: &Root) -> Words {
     }
 }
 
+/// The words of each stop by itself.
+pub fn each(path: &[Stop], root: &Root) -> Vec<String> {
+    let words = |(index, stop): (usize, &Stop)| {
+        let kind = match (stop.type_name, stop.name) {
+            ("", _) if stop.node.kind == NodeKind::Block => "block".to_owned(),
+            (kind, "") => type_words(kind),
+            (kind, name) => format!("{} {name}", type_words(kind)),
+        };
+        if index == 0 && !matches!(stop.node.kind, NodeKind::Object | NodeKind::Block) {
+            return root.text.clone();
+        }
+        let parent = index.checked_sub(1).and_then(|at| path.get(at));
+        let step = step(stop, parent, root);
+        match step.whole.unwrap_or(step.word) {
+            word if word.is_empty() => kind,
+            word => format!("{word} ({kind})"),
+        }
+    };
+    path.iter().enumerate().map(words).collect()
+}
+
 /// What is behind the holder, by types; neighbours that say the same once.
 pub fn tail(path: &[Stop], at: usize) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::analyze::causes;
+use crate::analyze::report::{HolderRow, TypeRow};
 
 use super::{Place, Site, places};
 
@@ -78,5 +79,35 @@ impl<'a> Cause<'a> {
             tools: &cause.tools,
             pid: cause.pid,
         }
+    }
+}
+
+#[derive(Serialize)]
+pub struct Type<'a> {
+    name: &'a str,
+    objects: u64,
+    bytes: u64,
+    retained: u64,
+}
+
+impl<'a> Type<'a> {
+    pub fn of(row: &'a TypeRow) -> Type<'a> {
+        let TypeRow { name, objects, bytes, retained } = row;
+        Type { name, objects: *objects, bytes: *bytes, retained: *retained }
+    }
+}
+
+#[derive(Serialize)]
+pub struct Holder<'a> {
+    holder: &'a str,
+    bytes: u64,
+    blocks: u64,
+    retained: Option<u64>,
+}
+
+impl<'a> Holder<'a> {
+    pub fn of(row: &'a HolderRow) -> Holder<'a> {
+        let HolderRow { holder, bytes, blocks, retained } = row;
+        Holder { holder, bytes: *bytes, blocks: *blocks, retained: *retained }
     }
 }
