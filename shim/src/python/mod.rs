@@ -217,6 +217,14 @@ pub fn thread_states(threads: &[u32]) -> Vec<(usize, u64)> {
     states
 }
 
+/// Address of the main interpreter's word for what `atexit` is to call; 0: not known.
+pub fn atexit_callbacks() -> usize {
+    match (main_interpreter(), object_layout()) {
+        (base @ 1.., Some(layout)) if layout.atexit != 0 => base + layout.atexit as usize,
+        _ => 0,
+    }
+}
+
 /// Whether the calling thread holds the interpreter lock, as far as can be told.
 pub fn holds_lock() -> bool {
     walk::attached()

@@ -136,6 +136,8 @@ pub struct Objects {
     pub gc_generations: u16,
     /// `_gc_runtime_state.permanent_generation`.
     pub gc_permanent: u16,
+    /// `PyInterpreterState.atexit.callbacks`, from 3.10; else 0.
+    pub atexit: u16,
 }
 
 /// Size of `struct gc_generation`: a list head, then the threshold, then the count.
@@ -173,6 +175,7 @@ const V8: Objects = Objects {
     gc_enabled: 12,
     gc_generations: 24,
     gc_permanent: 104,
+    atexit: 0,
 };
 
 const V9: Objects = Objects { minor: 9, type_qualname: 856, type_cached_keys: 864, gc: 616, ..V8 };
@@ -188,6 +191,7 @@ const V10: Objects = Objects {
     function_dict: 88,
     function_qualname: 40,
     frame_locals: 352,
+    atexit: 3488,
     ..V9
 };
 
@@ -206,6 +210,7 @@ const V11: Objects = Objects {
     generator_frame: 80,
     frame_object_frame: 24,
     gc: 648,
+    atexit: 3536,
     ..V10
 };
 
@@ -219,13 +224,22 @@ const V12: Objects = Objects {
     code_stack: 76,
     generator_frame: 72,
     gc: 112,
+    atexit: 3944,
     ..V11
 };
 
-const V13: Objects = Objects { minor: 13, values_first: 8, tstate_thread_id: 152, gc: 7400, ..V12 };
+const V13: Objects =
+    Objects { minor: 13, values_first: 8, tstate_thread_id: 152, gc: 7400, atexit: 10712, ..V12 };
 
-const V14: Objects =
-    Objects { minor: 14, tuple_items: 32, frame_locals: 80, gc: 7408, gc_permanent: 96, ..V13 };
+const V14: Objects = Objects {
+    minor: 14,
+    tuple_items: 32,
+    frame_locals: 80,
+    gc: 7408,
+    gc_permanent: 96,
+    atexit: 10792,
+    ..V13
+};
 
 const V15: Objects = Objects {
     minor: 15,
@@ -236,6 +250,7 @@ const V15: Objects = Objects {
     gc_enabled: 0,
     gc_generations: 8,
     gc_permanent: 80,
+    atexit: 10768,
     ..V14
 };
 

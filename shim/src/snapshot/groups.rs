@@ -90,12 +90,40 @@ fn finish(naming: &mut Naming, group: &mut Group, sample: u32, holder: u32) {
     group.leaders = group.members.first().map_or(0, |member| member.blocks);
     let shape = shape(naming, sample, holder);
     group.shape = naming.strings.id(&shape);
-    if naming.holds_own_key(sample)
+    // The dict may lie above the holder: a dictionary object and its dict are one for people.
+    let mut dict = holder;
+    for _ in 0..3 {
+        if dict == NONE || naming.holds_own_key(dict) {
+            break;
+        }
+        dict = naming.found.graph.parent[dict as usize];
+    }
+    let below = if dict == NONE { below_holder(naming, sample, holder) } else { NONE };
+    if (dict != NONE && naming.holds_own_key(dict) || below != NONE && naming.holds_own_key(below))
         && let Some(at) = (group.holder as usize).checked_sub(1)
         && let Some(node) = naming.nodes.get_mut(at)
     {
         node.holds_own_key = true;
     }
+}
+
+/// The first dict on the way from a holder down to a block.
+fn below_holder(naming: &Naming, sample: u32, holder: u32) -> u32 {
+    let graph = &naming.found.graph;
+    let mut first = NONE;
+    let mut at = sample;
+    let mut steps = 0;
+    while at != NONE && at != holder && steps < 1000 {
+        let node = graph.order[at as usize];
+        if naming.world.nodes.has(node, bits::OBJECT)
+            && naming.reader.is(naming.world.nodes.object(node), py::flags::DICT)
+        {
+            first = at;
+        }
+        at = graph.parent[at as usize];
+        steps += 1;
+    }
+    first
 }
 
 /// Draws blocks of the sites with most live memory.
@@ -360,7 +388,12 @@ pub fn unheld(naming: &mut Naming, states: &mut [State]) -> Vec<Group> {
                 group.blocker = u32::from(nodes.types[node as usize]) + 1;
             }
             let edges = graph.first_edge[at as usize]..graph.first_edge[at as usize + 1];
-            for &to in &graph.edges[edges.start as usize..edges.end as usize] {
+            let told = &graph.edges[edges.start as usize..edges.end as usize];
+            let untold = match group.state {
+                State::Cyclic if !nodes.has(node, bits::GARBAGE) => untold(naming, node),
+                _ => Vec::new(),
+            };
+            for &to in told.iter().chain(&untold) {
                 let to = graph.position[to as usize];
                 if to == NONE || (to as usize) < held {
                     continue;
@@ -494,26 +527,30 @@ fn rank(naming: &Naming, node: u32) -> u8 {
 /// Whether an object keeps a ring from being collected: it refers to others, but either its type
 /// takes no part in garbage collection, or its traverse function does not tell.
 fn blocks(naming: &Naming, node: u32) -> bool {
-    if is_blocker(naming.world, node) {
-        return true;
-    }
+    is_blocker(naming.world, node) || !untold(naming, node).is_empty()
+}
+
+/// Objects whose addresses lie in a container although its traverse function does not name them.
+/// Only among those that nobody holds.
+fn untold(naming: &Naming, node: u32) -> Vec<u32> {
     let nodes = &naming.world.nodes;
+    let graph = &naming.found.graph;
     if !nodes.has(node, bits::CONTAINER) || !nodes.is_block(node) {
-        return false;
+        return Vec::new();
     }
-    let position = naming.found.graph.position[node as usize] as usize;
-    let edges =
-        naming.found.graph.first_edge[position]..naming.found.graph.first_edge[position + 1];
-    let told = &naming.found.graph.edges[edges.start as usize..edges.end as usize];
-    let object = nodes.object(node);
+    let position = graph.position[node as usize] as usize;
+    let edges = graph.first_edge[position]..graph.first_edge[position + 1];
+    let told = &graph.edges[edges.start as usize..edges.end as usize];
     let end = nodes.address(node) + nodes.len(node);
-    (object + 16..end.saturating_sub(7)).step_by(8).any(|at| {
-        let word = naming.world.map.read::<usize>(at).unwrap_or(0);
-        nodes.object_at(word).is_some_and(|other| {
+    (nodes.object(node) + 16..end.saturating_sub(7))
+        .step_by(8)
+        .filter_map(|at| nodes.object_at(naming.world.map.read::<usize>(at).unwrap_or(0)))
+        .filter(|&other| {
+            let at = graph.position[other as usize];
             other != node
-                && naming.found.graph.position[other as usize] as usize >= naming.found.held
-                && naming.found.graph.position[other as usize] != NONE
+                && at != NONE
+                && at as usize >= naming.found.held
                 && !told.contains(&other)
         })
-    })
+        .collect()
 }

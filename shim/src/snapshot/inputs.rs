@@ -33,6 +33,8 @@ pub struct Thread {
 pub struct Inputs {
     /// Address of `_PyRuntime`; 0: there is no interpreter.
     pub runtime: usize,
+    /// Address of the word that leads to the callbacks of `atexit`; 0: not known.
+    pub atexit: usize,
     /// Python frames that run.
     pub frames: Vec<Frame>,
     /// Threads, this one first.

@@ -373,6 +373,7 @@ fn gather(prepared: &Prepared, sp: usize) -> Inputs {
     threads.extend_from_slice(&prepared.threads);
     Inputs {
         runtime: python::runtime(),
+        atexit: python::atexit_callbacks(),
         frames: Vec::new(),
         threads,
         main_thread_pointer: MAIN_THREAD.load(Relaxed),

@@ -10,6 +10,7 @@ use crate::snapshot::content::Reader;
 use crate::snapshot::graph::World;
 use crate::snapshot::inputs::Inputs;
 use crate::snapshot::nodes::{NO_TYPE, NONE, bits};
+use crate::snapshot::objects::Shape;
 use crate::snapshot::search::{Found, Root};
 use crate::snapshot::words::{self, Way};
 
@@ -202,7 +203,10 @@ impl<'a, 'w> Naming<'a, 'w> {
                 let path = self.world.map.files.get(*file as usize).cloned().unwrap_or_default();
                 node.name = self.strings.id(&path);
             }
-            Root::Interpreter => node.kind = NodeKind::Interpreter,
+            Root::Interpreter(part) => {
+                node.kind = NodeKind::Interpreter;
+                node.label = self.strings.id(part);
+            }
             Root::Stack(thread) => {
                 node.kind = NodeKind::Stack;
                 node.detail = (*thread).into();
@@ -336,37 +340,61 @@ impl<'a, 'w> Naming<'a, 'w> {
         Way::default()
     }
 
-    /// Whether a weak key of a dict on the path of `position` refers to something that hangs below
-    /// the value of that key: it keeps itself alive.
+    /// Whether a dict has weak keys that are held by what their own values lead to: such an entry
+    /// never goes.
     pub fn holds_own_key(&self, position: u32) -> bool {
-        let mut below = Vec::new();
-        let mut at = position;
-        while at != NONE && below.len() < 4096 {
-            if self.is_object(at) && self.reader.is(self.address(at), flags::DICT) {
-                let mut own = false;
-                let mut looked = 0;
-                self.reader.dict(self.address(at), |key, value| {
-                    looked += 1;
-                    let weak =
-                        self.world.nodes.object_at(key).is_some_and(|node| {
-                            let type_ = self.world.nodes.types[node as usize] as usize;
-                            self.world.types.list.get(type_).is_some_and(|info| {
-                                info.shape == crate::snapshot::objects::Shape::Weak
-                            })
-                        });
-                    if weak && below.contains(&value) {
-                        own = below.contains(&self.reader.word(key, py::WEAKREF_OBJECT));
-                    }
-                    !own && looked < 100_000
-                });
-                if own {
-                    return true;
+        if !self.is_object(position) || !self.reader.is(self.address(position), flags::DICT) {
+            return false;
+        }
+        let (mut looked, mut own) = (0, 0);
+        self.reader.dict(self.address(position), |key, value| {
+            let nodes = &self.world.nodes;
+            let weak = nodes.object_at(key).is_some_and(|node| {
+                let type_ = nodes.types[node as usize] as usize;
+                self.world.types.list.get(type_).is_some_and(|info| info.shape == Shape::Weak)
+            });
+            let target = self.reader.word(key, py::WEAKREF_OBJECT);
+            if weak
+                && let (Some(from), Some(to)) = (nodes.object_at(value), nodes.object_at(target))
+            {
+                looked += 1;
+                own += u32::from(self.leads_to(from, to));
+            }
+            looked < 16
+        });
+        looked > 0 && own * 2 > looked
+    }
+
+    /// Whether something near `from` refers to `to`.
+    fn leads_to(&self, from: u32, to: u32) -> bool {
+        const NEAR: usize = 400;
+        let graph = &self.found.graph;
+        let mut seen = vec![from];
+        let mut at = 0;
+        while let Some(&node) = seen.get(at) {
+            at += 1;
+            if node == to {
+                return true;
+            }
+            let position = graph.position[node as usize];
+            if position == NONE || seen.len() > NEAR {
+                continue;
+            }
+            let edges =
+                graph.first_edge[position as usize]..graph.first_edge[position as usize + 1];
+            for &next in &graph.edges[edges.start as usize..edges.end as usize] {
+                // Types and modules lead everywhere.
+                let everywhere = self.world.nodes.has(next, bits::OBJECT)
+                    && self
+                        .world
+                        .types
+                        .list
+                        .get(self.world.nodes.types[next as usize] as usize)
+                        .is_some_and(|info| matches!(info.shape, Shape::Type | Shape::Module));
+                if !everywhere && !seen.contains(&next) {
+                    seen.push(next);
                 }
             }
-            if self.is_object(at) {
-                below.push(self.address(at));
-            }
-            at = self.found.graph.parent[at as usize];
         }
         false
     }

@@ -38,8 +38,8 @@ pub enum Root {
     Frame(usize),
     /// Static data of a file of the map.
     Static(u32),
-    /// The interpreter's own state.
-    Interpreter,
+    /// The interpreter's own state, and which part of it, if that is known.
+    Interpreter(&'static str),
     /// A thread's stack, by its id in the system.
     Stack(u32),
     /// Thread-local storage.
@@ -55,7 +55,7 @@ impl Root {
             Root::Module(_) => "a module",
             Root::Frame(_) => "a frame",
             Root::Static(_) => "static data",
-            Root::Interpreter => "the interpreter's state",
+            Root::Interpreter(_) => "the interpreter's state",
             Root::Stack(_) => "a stack",
             Root::ThreadLocal => "thread-local storage",
             Root::Mapping(_) => "mapped memory",
@@ -79,6 +79,10 @@ pub fn search(world: &mut World, reader: &Reader, inputs: &Inputs) -> Found {
     modules(&mut found, world, reader);
     frames(&mut found, world, inputs);
     found.graph.run(world, phase::PYTHON, true);
+    if inputs.atexit != 0 && world.map.readable(inputs.atexit, 8) {
+        let root = Root::Interpreter("atexit callbacks");
+        region(&mut found, world, root, phase::INTERPRETER, inputs.atexit, inputs.atexit + 8);
+    }
     statics(&mut found, world, inputs, true);
     found.graph.run(world, phase::INTERPRETER, true);
     statics(&mut found, world, inputs, false);
@@ -200,7 +204,7 @@ fn statics(found: &mut Found, world: &mut World, inputs: &Inputs, interpreter: b
         let is_own = own == Some(file);
         if is_own == interpreter {
             let (root, number) = match interpreter {
-                true => (Root::Interpreter, phase::INTERPRETER),
+                true => (Root::Interpreter(""), phase::INTERPRETER),
                 false => (Root::Static(file), phase::NATIVE),
             };
             for (from, to) in inputs.without_shim(one.start, one.end) {
