@@ -21,6 +21,8 @@ pub enum Follow {
 pub struct Snapshots {
     /// Before the interpreter's teardown, and when somebody asks.
     pub last: bool,
+    /// Even of a program that was short and small.
+    pub always: bool,
     /// Each time that this many nanoseconds have passed; 0: never.
     pub every_ns: u64,
     /// When memory has come to this many hundredths of its limit; 0: never.
@@ -57,7 +59,7 @@ impl Settings {
             native: Extent::Leaf,
             python: true,
             follow: Follow::Python,
-            snapshots: Snapshots { last: true, every_ns: 0, at_percent: 0 },
+            snapshots: Snapshots { last: true, always: false, every_ns: 0, at_percent: 0 },
             log: None,
             seed: 0,
         }
@@ -190,7 +192,7 @@ fn parse_sample(text: &str) -> Option<u64> {
 
 /// A list of `exit`, `every=` a time, `at=` a percentage; or `off`.
 fn parse_snapshots(text: &str) -> Option<Snapshots> {
-    let mut snapshots = Snapshots { last: false, every_ns: 0, at_percent: 0 };
+    let mut snapshots = Snapshots { last: false, always: false, every_ns: 0, at_percent: 0 };
     if text == "off" {
         return Some(snapshots);
     }
@@ -200,7 +202,9 @@ fn parse_snapshots(text: &str) -> Option<Snapshots> {
         } else if let Some(percent) = word.strip_prefix("at=") {
             let percent = percent.strip_suffix('%')?.parse().ok()?;
             snapshots.at_percent = (1..=100).contains(&percent).then_some(percent)?;
-        } else if word != "exit" {
+        } else if word == "exit" {
+            snapshots.always = true;
+        } else {
             return None;
         }
         // Whoever wants some in between wants the last one too.
@@ -248,10 +252,12 @@ mod tests {
 
     #[test]
     fn snapshots_are_moments() {
-        let all = Snapshots { last: true, every_ns: 60_000_000_000, at_percent: 80 };
+        let all =
+            Snapshots { last: true, always: false, every_ns: 60_000_000_000, at_percent: 80 };
         assert_eq!(parse_snapshots("every=60s,at=80%"), Some(all));
-        assert_eq!(parse_snapshots("exit,every=1m,at=80%"), Some(all));
-        let none = Snapshots { last: false, every_ns: 0, at_percent: 0 };
+        let always = Snapshots { always: true, ..all };
+        assert_eq!(parse_snapshots("exit,every=1m,at=80%"), Some(always));
+        let none = Snapshots { last: false, always: false, every_ns: 0, at_percent: 0 };
         assert_eq!(parse_snapshots("off"), Some(none));
         for wrong in ["", "never", "every=", "every=1ms", "at=0%", "at=80", "exit,off", "every=5d"]
         {

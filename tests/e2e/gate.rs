@@ -236,6 +236,36 @@ fn growth_is_gated_where_the_run_is_long_enough() {
     refused(&["check", path(&short), "--max-growth", "10KiB/s"], "too short");
 }
 
+/// A program that loses blocks which it asked the C library for.
+const LOST: &str = "\
+import ctypes
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_size_t
+libc.malloc.argtypes = [ctypes.c_size_t]
+def lose():
+    libc.malloc(4000)
+for number in range(500):
+    lose()
+del number
+";
+
+#[test]
+fn what_nothing_will_free_is_gated() {
+    on_every_interpreter(|interpreter| {
+        let python = interpreter.path.to_str().expect("UTF-8");
+        let run = Run::new([python, "app.py"]);
+        std::fs::write(run.dir().join("app.py"), LOST).expect("the program is written");
+        // However short the program is.
+        let ran = run.env("PYSHIM_SNAPSHOT", "exit").shim().success();
+        let output = ask(&["check", path(&ran), "--max-leak", "1MiB"]);
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{said}{}", text(&output.stderr));
+        assert!(said.contains("app.py:6"), "{said}");
+        let output = ask(&["check", path(&ran), "--max-leak", "3MiB"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    });
+}
+
 fn refused(arguments: &[&str], words: &str) {
     let output = ask(arguments);
     let said = text(&output.stderr);

@@ -106,8 +106,9 @@ pub fn take_wanted(guard: &Guard) {
 pub fn take_last(guard: &Guard, smaps: Vec<u8>, live_bytes: u64, under_lock: bool) {
     const SHORT_NS: u64 = 1_000_000_000;
     const SMALL: u64 = 16 << 20;
-    let last = life::snapshots().last;
-    if !last || (life::since_start_ns() < SHORT_NS && live_bytes < SMALL) {
+    let settings = life::snapshots();
+    let small = life::since_start_ns() < SHORT_NS && live_bytes < SMALL;
+    if !settings.last || (small && !settings.always) {
         return;
     }
     abandon();

@@ -1,11 +1,18 @@
 //! What is leaked for good, by the heap snapshot.
 
+use pyshim_dump::heap::{Group, Heap, State};
+
+use crate::analyze::causes::Places;
+use crate::analyze::names::Names;
+use crate::analyze::report::Moment;
+use crate::analyze::stacks::Stacks;
 use crate::read::Run;
 use crate::symbolize::Symbols;
 
 use super::result::Place;
+use super::sites;
 
-/// Bytes of one cause that nothing will ever free.
+/// Bytes of one explanation that nothing will ever free.
 #[derive(Clone, Debug)]
 pub struct Leak {
     /// The kind of cause: `native-leak`, `reference-leak`, `cycles`.
@@ -16,9 +23,34 @@ pub struct Leak {
     pub place: Place,
 }
 
-/// The leaks of a run; `None` where its dumps hold no heap snapshot, which alone can tell.
-///
-/// The one place to change once dumps hold snapshots. Those of format 1.0 hold none.
-pub fn leaks(_run: &Run, _symbols: &mut Symbols) -> Option<Vec<Leak>> {
-    None
+/// The leaks of a run; `None` where one of its dumps holds no heap snapshot, which alone can tell.
+pub fn leaks(run: &Run, symbols: &mut Symbols) -> Option<Vec<Leak>> {
+    let mut stacks = Stacks::default();
+    run.dumps.iter().for_each(|loaded| stacks.add(&loaded.dump, symbols, Moment::Last));
+    let mut names = Names::default();
+    let mut found = Vec::new();
+    for (at, loaded) in run.dumps.iter().enumerate() {
+        let heap = loaded.dump.heap.as_ref()?;
+        for group in &heap.groups {
+            let Some(kind) = kind(heap, group) else { continue };
+            let mut places = Places::new(&run.dumps, &mut stacks, &mut names, symbols);
+            let site = places.site(at, group.site);
+            let place = sites::place(site, &loaded.dump.process.directory, false);
+            found.push(Leak { kind: kind.to_owned(), bytes: group.bytes, place });
+        }
+    }
+    Some(found)
+}
+
+/// The kind of a group that nothing will free. Rings that wait for the next collection are none.
+fn kind(heap: &Heap, group: &Group) -> Option<&'static str> {
+    match group.state {
+        State::Leaked => Some("native-leak"),
+        State::Miscounted => Some("reference-leak"),
+        State::Cyclic => {
+            let collected = heap.collector.as_ref().is_some_and(|it| it.enabled);
+            (group.blocker != 0 || !collected).then_some("cycles")
+        }
+        _ => None,
+    }
 }

@@ -23,6 +23,7 @@ use crate::symbolize::Symbols;
 use super::lines::{FunctionId, LineId, Lines, minor};
 use super::paths;
 use natives::Natives;
+pub use shown::place;
 
 /// What one run has at a site.
 #[derive(Clone, Copy, Debug, Default)]
