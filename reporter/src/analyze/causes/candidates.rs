@@ -11,8 +11,9 @@ use pyshim_dump::heap::{Group, Member, State};
 use crate::analyze::course::{Course, Weight};
 use crate::analyze::growth::{NONE, Trend, trends};
 use crate::analyze::holders::{Holder, Holders};
-use crate::analyze::stacks::last;
+use crate::analyze::stacks::{LocationId, last};
 
+use super::everywhere;
 use super::places::{Place, Places};
 use super::scene::Scene;
 
@@ -48,6 +49,8 @@ pub struct Candidate {
     pub course: Course,
     /// The growth of these.
     pub trend: Trend,
+    /// Its sites are ever new ones; this line is what their stacks have in common.
+    pub common: Option<LocationId>,
 }
 
 /// All of a process, fastest first.
@@ -73,20 +76,25 @@ pub fn candidates(scene: &Scene, places: &mut Places) -> Vec<Candidate> {
         candidate.course = course;
     }
     found.retain(|it| it.trend.rises() && it.trend.goes_on);
-    found.sort_by(|a, b| b.trend.slope.total_cmp(&a.trend.slope).then(a.site.cmp(&b.site)));
     for candidate in &mut found {
         candidate.place = places.place(scene.at, candidate.site);
         candidate.held = words(scene, places, candidate);
     }
+    found.extend(everywhere::candidate(scene, places, &found));
+    found.sort_by(|a, b| b.trend.slope.total_cmp(&a.trend.slope).then(a.site.cmp(&b.site)));
     found
 }
 
-fn words(scene: &Scene, places: &mut Places, candidate: &Candidate) -> Option<Holder> {
+/// Words for who holds it.
+pub fn words(scene: &Scene, places: &mut Places, candidate: &Candidate) -> Option<Holder> {
     let heap = scene.heap?;
     let group = heap.groups.get(candidate.group?)?;
     let mut holders = Holders { dump: scene.dump, heap, symbols: places.symbols };
     match group.state {
-        State::Python | State::Native => holders.describe(group.holder, group.sample),
+        State::Python | State::Native => {
+            let holder = if candidate.common.is_some() { 0 } else { group.holder };
+            holders.describe(holder, group.sample)
+        }
         _ => None,
     }
 }
@@ -106,6 +114,7 @@ fn of_group(at: usize, group: &Group) -> Candidate {
         bytes: group.bytes,
         course: Course::default(),
         trend: Trend::default(),
+        common: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use pyshim_dump::heap::{Collector, Group, Heap};
 
-use crate::analyze::holders::{self, Holder};
+use crate::analyze::holders::{self, Holder, Nature};
 use crate::units::{bytes, count, counted};
 
 use super::candidates::Candidate;
@@ -15,7 +15,8 @@ use super::{outlives, rate, words};
 pub fn cause(scene: &Scene, places: &mut Places, candidate: &Candidate, kind: Kind) -> Cause {
     let group = candidate.group.and_then(|at| scene.heap?.groups.get(at));
     let type_name = scene.heap.zip(group).map(|(heap, group)| heap.type_name(group.type_));
-    let type_name = type_name.filter(|name| !name.is_empty()).map(holders::plain);
+    let type_name = type_name.filter(|name| !name.is_empty() && candidate.common.is_none());
+    let type_name = type_name.map(holders::plain);
     let mut cause = Cause {
         kind,
         confidence: scene.confidence(candidate.state, &candidate.trend, candidate.leaders),
@@ -24,7 +25,10 @@ pub fn cause(scene: &Scene, places: &mut Places, candidate: &Candidate, kind: Ki
         leaders: candidate.leaders,
         growth: rate(&candidate.trend),
         type_name: type_name.map(str::to_owned),
-        site: Some(places.site(scene.at, leading_site(candidate, kind, type_name))),
+        site: Some(match candidate.common {
+            Some(line) => places.site_from(scene.at, candidate.site, line),
+            None => places.site(scene.at, leading_site(candidate, kind, type_name)),
+        }),
         holder: candidate.held.as_ref().map(|held| held.text.clone()),
         ..Cause::default()
     };
@@ -40,6 +44,12 @@ pub fn cause(scene: &Scene, places: &mut Places, candidate: &Candidate, kind: Ki
         (_, Some(heap)) => searched(heap, group, candidate, kind),
     };
     cause.evidence.extend(lines);
+    if candidate.common.is_some() {
+        cause.evidence.push(format!(
+            "it is allocated at {} that are new each time: by code made at run time, or ever other ways to the same line",
+            counted(candidate.members.len() as u64, "site"),
+        ));
+    }
     if kind != Kind::Mapping {
         if kind == Kind::NativeLeak && outlives(scene, candidate) {
             cause.evidence.push("all of it outlives the interpreter's teardown".into());
@@ -84,7 +94,7 @@ fn searched(heap: &Heap, group: Option<&Group>, candidate: &Candidate, kind: Kin
             bytes(search.bytes)
         )],
         Kind::NativeHeld => vec![match held {
-            Some(held) => format!("no Python object refers to it; reached from {}", held.text),
+            Some(held) => format!("no Python object refers to it; reached from {}", held.subject),
             None => "no Python object refers to it; native memory does".to_owned(),
         }],
         Kind::ReferenceLeak => reference(heap, group),
@@ -135,6 +145,9 @@ fn reachable(heap: &Heap, group: Option<&Group>, held: Option<&Holder>) -> Vec<S
             counted(holder.retained_count, "block"),
         )),
         None => lines.push(format!("reachable from {}", held.subject)),
+    }
+    if holder.is_none() && held.nature != Nature::Modules {
+        lines.push("no single object holds all of it".into());
     }
     lines
 }

@@ -9,6 +9,7 @@
 mod candidates;
 mod cause;
 mod churn;
+mod everywhere;
 mod evidence;
 mod merge;
 mod places;

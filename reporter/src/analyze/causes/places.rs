@@ -90,6 +90,13 @@ impl<'a> Places<'a> {
         all.find(|&id| matches!(self.stacks.location(id), Some(Location::Python(_))))
     }
 
+    /// Its frames of Python, innermost first.
+    pub fn python_lines(&mut self, dump: usize, site: u32) -> Vec<LocationId> {
+        let (_, mut locations) = self.locations(dump, site);
+        locations.retain(|&id| matches!(self.stacks.location(id), Some(Location::Python(_))));
+        locations
+    }
+
     /// The line of Python that is innermost.
     pub fn line(&mut self, dump: usize, site: u32) -> Option<LocationId> {
         let (_, locations) = self.locations(dump, site);
@@ -99,10 +106,21 @@ impl<'a> Places<'a> {
     /// The stack with names and source lines.
     pub fn site(&mut self, dump: usize, site: u32) -> Site {
         let (source, locations) = self.locations(dump, site);
+        self.named(dump, site, source, &locations)
+    }
+
+    /// The same without what is inside of a line.
+    pub fn site_from(&mut self, dump: usize, site: u32, line: LocationId) -> Site {
+        let (source, locations) = self.locations(dump, site);
+        let from = locations.iter().position(|&it| it == line).unwrap_or(0);
+        self.named(dump, site, source, locations.get(from..).unwrap_or_default())
+    }
+
+    fn named(&mut self, dump: usize, site: u32, source: Source, locations: &[LocationId]) -> Site {
         let truncated = self.dumps.get(dump).and_then(|it| it.dump.sites.get(site as usize));
         let truncated = truncated.and_then(|it| it.stack.as_ref()).is_some_and(|it| it.truncated);
         let Places { dumps, stacks, symbols, names, .. } = self;
-        names.site(dumps, stacks, symbols, (source, &locations, truncated), true)
+        names.site(dumps, stacks, symbols, (source, locations, truncated), true)
     }
 
     /// Whether a native function whose name contains one of these is in the stack.

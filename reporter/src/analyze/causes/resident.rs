@@ -5,12 +5,13 @@
 //! high after live memory has fallen, the table of resident memory says which
 //! of them it is.
 
-use pyshim_dump::heap::{Heap, MemoryKind};
+use pyshim_dump::heap::{Heap, MemoryKind, State};
 use pyshim_dump::layout::Gauge;
 use pyshim_dump::record::Origin;
 
 use crate::analyze::course::{Course, Weight};
 use crate::analyze::growth;
+use crate::analyze::report::Rate;
 use crate::units::{bytes, count, counted};
 
 use super::candidates::Candidate;
@@ -65,8 +66,9 @@ fn resident(heap: &Heap, kind: MemoryKind) -> (u64, u64) {
 
 /// Those of a process; `found` is what grows of its blocks.
 pub fn causes(scene: &Scene, places: &mut Places, found: &[Candidate]) -> Vec<Cause> {
-    let Some((rest, live)) = courses(scene) else { return Vec::new() };
     let beyond = Beyond::of(scene);
+    let mut causes: Vec<Cause> = stacks(scene, places, found, beyond).into_iter().collect();
+    let Some((rest, live)) = courses(scene) else { return causes };
     let trend = rest.trend();
     let grown = (rest.end() - rest.startup()).max(0.0);
     // Each live block has some overhead: what grows with the blocks is part of their cause.
@@ -77,13 +79,10 @@ pub fn causes(scene: &Scene, places: &mut Places, found: &[Candidate]) -> Vec<Ca
     if grows && grown >= (ENOUGH / 2) as f64 {
         let grown = grown as u64;
         let base = Cause {
-            confidence: scene.confidence(pyshim_dump::heap::State::Native, &trend, u64::MAX),
+            confidence: scene.confidence(State::Native, &trend, u64::MAX),
             growth: trend.rate(),
             ..Cause::default()
         };
-        if beyond.stacks >= beyond.slack() && beyond.stacks >= grown / 3 {
-            return vec![stacks(scene, places, found, base, beyond)];
-        }
         if beyond.slack() >= grown / 3 {
             let mut cause = Cause { bytes: beyond.slack(), ..base };
             cause.evidence.push(format!(
@@ -91,10 +90,12 @@ pub fn causes(scene: &Scene, places: &mut Places, found: &[Candidate]) -> Vec<Ca
                 bytes(grown),
                 bytes((live.end() - live.startup()).max(0.0) as u64),
             ));
-            return vec![retention(scene, places, cause, beyond)];
+            causes.push(retention(scene, places, cause, beyond));
+            return causes;
         }
     }
-    stayed(scene, places, &live, beyond).into_iter().collect()
+    causes.extend(stayed(scene, places, &live, beyond));
+    causes
 }
 
 /// What is resident beyond blocks and mappings, and the live blocks of the heaps. The first ends at
@@ -237,27 +238,47 @@ fn advice(beyond: Beyond, arenas: usize) -> String {
 const BEGINNINGS: [&str; 4] =
     ["pthread_create", "start_new_thread", "PyThread_start", "_dl_allocate_tls"];
 
+/// Threads that are begun and do not end: each has a stack. How many there were over time is known
+/// from the blocks that each of them has; what is resident of a stack, from the table.
 fn stacks(
     scene: &Scene,
     places: &mut Places,
     found: &[Candidate],
-    base: Cause,
     beyond: Beyond,
-) -> Cause {
-    let mut cause = Cause { kind: Kind::Mapping, bytes: beyond.stacks, ..base };
-    let begun = found.iter().find(|it| places.calls(scene.at, it.site, &BEGINNINGS));
-    cause.site = begun.map(|candidate| places.site(scene.at, candidate.site));
+) -> Option<Cause> {
+    const FEW: u64 = 1 << 20;
+    if beyond.stacks < FEW {
+        return None;
+    }
+    let begun = found.iter().find(|it| places.calls(scene.at, it.site, &BEGINNINGS))?;
+    let end = begun.course.end();
+    let grown = (end - begun.course.startup()) / end.max(1.0) * beyond.stacks as f64;
+    if grown < (FEW / 4) as f64 {
+        return None;
+    }
+    let per_byte = beyond.stacks as f64 / end.max(1.0);
+    let rate = begun.trend.rate();
     let regions = scene.heap.map_or(0, |heap| resident(heap, MemoryKind::Stacks).1);
-    let number =
-        if regions > 0 { format!(" of {}", counted(regions, "thread")) } else { String::new() };
-    cause.blocks = regions;
-    cause.leaders = regions;
+    let mut cause = Cause {
+        kind: Kind::Mapping,
+        bytes: beyond.stacks,
+        blocks: regions,
+        leaders: regions,
+        confidence: scene.confidence(State::Native, &begun.trend, u64::MAX),
+        growth: Rate { per_second: rate.per_second * per_byte, error: rate.error * per_byte },
+        site: Some(places.site(scene.at, begun.site)),
+        ..Cause::default()
+    };
+    let number = match regions {
+        0 => String::new(),
+        regions => format!(" of {}", counted(regions, "thread")),
+    };
     cause.evidence.push(format!("thread stacks{number} have {} resident", bytes(beyond.stacks)));
     cause.advice =
         "threads are started and do not end: join them, or use a pool; threading.stack_size() bounds each"
             .into();
     cause.tools = words::tools(&cause);
-    cause
+    Some(cause)
 }
 
 /// What the table of resident memory says of mappings.

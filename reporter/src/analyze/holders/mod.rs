@@ -100,7 +100,17 @@ impl<'a> Holders<'a, '_> {
         let root = self.root(&path);
         let told =
             special::told(&path, at, &root).unwrap_or_else(|| steps::plain(&path, at, &root));
-        Some(if holder == 0 { special::without_one_holder(&path, told) } else { told })
+        if holder != 0 {
+            return Some(told);
+        }
+        let modules: Vec<&str> = self
+            .heap
+            .nodes
+            .iter()
+            .filter(|node| node.kind == NodeKind::Module)
+            .map(|node| self.heap.text(node.label))
+            .collect();
+        Some(special::without_one_holder(&path, &modules, told))
     }
 
     /// The words of each stop on the path to a node, position plus one; nothing is left out.

@@ -26,10 +26,16 @@ pub fn told(path: &[Stop], at: usize, root: &Root) -> Option<Holder> {
     })
 }
 
-/// Where no single node holds all of it, only how one is held is known.
-pub fn without_one_holder(path: &[Stop], told: Holder) -> Holder {
-    if path.first().is_some_and(|stop| stop.node.kind == NodeKind::Module)
-        && told.nature == Nature::Named
+/// Where no single node holds all of it, only how one is held is known. `modules` are the names of
+/// all modules that begin a path.
+pub fn without_one_holder(path: &[Stop], modules: &[&str], told: Holder) -> Holder {
+    let first = path.first().filter(|stop| stop.node.kind == NodeKind::Module);
+    // A module has one variable of a name: what many variables hold is held by many modules. So it
+    // is if there are many whose names differ in a number only.
+    let direct = path.len() <= 2 && path.last().is_some_and(|it| it.node.step == Step::Global);
+    let alike = |name: &str| modules.iter().filter(|other| pattern(other) == pattern(name)).count();
+    if told.nature == Nature::Named
+        && first.is_some_and(|stop| direct || stop.label.contains(digit) && alike(stop.label) >= 3)
     {
         return Holder {
             text: format!("sys.modules: many modules, such as {}", told.text),
@@ -38,6 +44,15 @@ pub fn without_one_holder(path: &[Stop], told: Holder) -> Holder {
         };
     }
     Holder { text: format!("several; one of them {}", told.text), ..told }
+}
+
+fn digit(letter: char) -> bool {
+    letter.is_ascii_digit()
+}
+
+/// A name without its numbers.
+fn pattern(name: &str) -> String {
+    name.chars().filter(|&letter| !digit(letter)).collect()
 }
 
 fn with_tail(mut text: String, path: &[Stop], at: usize) -> String {

@@ -54,7 +54,10 @@ pub fn head(path: &[Stop], at: usize, root: &Root) -> (String, String, Nature) {
         }
         subject = match &expression {
             Some((text, _)) => plain_name(text),
-            None if step.word.is_empty() => format!("the {} in it", type_words(stop.type_name)),
+            None if step.word.is_empty() => {
+                let inside = subject.split_once(" in ").map_or(subject.as_str(), |it| it.1);
+                format!("the {} in {inside}", type_words(stop.type_name))
+            }
             None => step.word.clone(),
         };
         parts.push(match step.word.is_empty() {
