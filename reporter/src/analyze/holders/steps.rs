@@ -54,7 +54,7 @@ pub fn head(path: &[Stop], at: usize, root: &Root) -> (String, String, Nature) {
         }
         subject = match &expression {
             Some((text, _)) => plain_name(text),
-            None if step.word.is_empty() => {
+            None if step.word.is_empty() || step.word.starts_with('[') => {
                 let inside = subject.split_once(" in ").map_or(subject.as_str(), |it| it.1);
                 format!("the {} in {inside}", type_words(stop.type_name))
             }
