@@ -193,3 +193,31 @@ fn what_nobody_holds_has_no_holder() {
     assert_eq!(holders.describe(0, alone), None);
     assert_eq!(holders.describe(0, 0), None);
 }
+
+#[test]
+fn a_suspended_generator_has_locals() {
+    let mut snapshot = Snapshot::default();
+    let module = snapshot.root(NodeKind::Module, "app");
+    let generator = snapshot.object(module, Step::Global, "READER", "generator");
+    snapshot.named("window");
+    let rows = snapshot.object(generator, Step::Local, "rows", "list");
+    let expected = "local 'rows' of generator window (list)";
+    assert_eq!(of(&snapshot, rows, 0).text, expected);
+    let frame = snapshot.object(generator, Step::Attribute, "gi_frame", "frame");
+    let rows = snapshot.object(frame, Step::Local, "rows", "list");
+    let found = of(&snapshot, rows, 0);
+    assert_eq!((found.text.as_str(), found.nature), (expected, Nature::Suspended));
+}
+
+#[test]
+fn a_type_that_hides_what_it_holds_is_named() {
+    let mut snapshot = Snapshot::default();
+    let module = snapshot.root(NodeKind::Module, "app");
+    let hidden = snapshot.object(module, Step::Global, "BOX", "boxes.Plain");
+    let list = snapshot.object(hidden, Step::Inside, "", "list");
+    for one in &mut snapshot.0.types {
+        one.tracked = false;
+    }
+    let found = of(&snapshot, list, 0);
+    assert_eq!(found.text, "module app → BOX (C type without gc support: boxes.Plain) → list");
+}
