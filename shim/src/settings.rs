@@ -252,8 +252,7 @@ mod tests {
 
     #[test]
     fn snapshots_are_moments() {
-        let all =
-            Snapshots { last: true, always: false, every_ns: 60_000_000_000, at_percent: 80 };
+        let all = Snapshots { last: true, always: false, every_ns: 60_000_000_000, at_percent: 80 };
         assert_eq!(parse_snapshots("every=60s,at=80%"), Some(all));
         let always = Snapshots { always: true, ..all };
         assert_eq!(parse_snapshots("exit,every=1m,at=80%"), Some(always));

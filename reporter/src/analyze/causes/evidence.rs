@@ -139,7 +139,7 @@ fn reachable(heap: &Heap, holder: u32, held: Option<&Holder>) -> Vec<String> {
     let holder = heap.node(holder);
     match holder.filter(|holder| holder.retained > 0) {
         Some(holder) => lines.push(format!(
-            "reachable: {} holds {} in {} that would go with it",
+            "{} holds {} in {} that would go with it",
             held.subject,
             bytes(holder.retained),
             counted(holder.retained_count, "block"),
