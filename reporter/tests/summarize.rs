@@ -205,15 +205,6 @@ fn libraries_hold_what_their_frames_allocate() {
 }
 
 #[test]
-fn types_are_refused_until_there_are_any() {
-    let folder = folder();
-    let path = write(&folder, "a.dump", &leaky().bytes());
-    let said = summarize(&path, &["--by", "type"]);
-    assert_eq!((said.status, said.out.as_str()), (2, ""));
-    assert!(said.err.contains("--by site"), "{}", said.err);
-}
-
-#[test]
 fn top_limits_the_list_and_says_what_is_left() {
     let folder = folder();
     let path = write(&folder, "a.dump", &leaky().bytes());

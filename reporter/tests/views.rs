@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use pyshim_dump::Amount;
-use pyshim_reporter::analyze::causes::Verdict;
+use pyshim_reporter::analyze::causes::{Cause, Confidence, Forecast, Kind, Verdict};
 use pyshim_reporter::analyze::report::{
-    By, Completeness, Figures, Frame, Group, Memory, Moment, Peak, Percentiles, Process, Rate,
-    Report, Site, Source, Survivor, Total, Window,
+    By, Completeness, Figures, Frame, Group, HolderRow, Memory, Moment, Peak, Percentiles, Process,
+    Rate, Report, Site, Source, Survivor, Total, TypeRow, Window,
 };
 use pyshim_reporter::analyze::roles::Role;
 use pyshim_reporter::read::State;
@@ -166,16 +166,71 @@ fn process(pid: u32, state: State) -> Process {
     }
 }
 
+fn causes() -> Vec<Cause> {
+    vec![
+        Cause {
+            kind: Kind::PythonHeld,
+            confidence: Confidence::Certain,
+            bytes: 1_181_116_006,
+            blocks: 1_200_000,
+            leaders: 380_112,
+            growth: Rate { per_second: 2_516_582.4, error: 40_000.0 },
+            share: Some(0.78),
+            type_name: Some("dict".into()),
+            site: Some(cache().heaviest),
+            holder: Some("module app → CACHE (dict) → [str] → list → dict".into()),
+            evidence: vec![
+                "app.CACHE holds 1.1 GiB in 1 200 000 blocks that would go with it".into(),
+            ],
+            advice: "reachable: gc.collect() will not help; bound or clear app.CACHE".into(),
+            tools: "tracemalloc shows the line, objgraph.show_backrefs() the path; gc.collect() frees nothing".into(),
+            pid: None,
+        },
+        Cause {
+            kind: Kind::NativeLeak,
+            confidence: Confidence::Likely,
+            bytes: 388 << 20,
+            blocks: 41_210,
+            leaders: 41_210,
+            growth: Rate { per_second: 629_145.6, error: 50_000.0 },
+            share: Some(0.19),
+            site: Some(leak().heaviest),
+            evidence: vec![
+                "no pointer to any of these blocks is left in 1.9 GiB searched".into(),
+                "the search is partial: registers of 3 threads not searched".into(),
+            ],
+            advice: "Python's gc and tracemalloc cannot see this; pack_row in rowpack.so must free it".into(),
+            tools: "gc, tracemalloc and objgraph show none of it".into(),
+            ..Cause::default()
+        },
+    ]
+}
+
 fn report() -> Report {
     let groups = vec![leak(), cache(), mapping()];
     let survivor =
         |group: &Group| Survivor { site: group.heaviest.clone(), figures: group.figures.clone() };
     Report {
         processes: vec![process(4242, State::Exited(0))],
-        causes: Vec::new(),
-        types: Vec::new(),
-        holders: Vec::new(),
-        verdict: Verdict::default(),
+        causes: causes(),
+        types: vec![
+            TypeRow { name: "dict".into(), objects: 380_112, bytes: 88 << 20, retained: 1 << 30 },
+            TypeRow { name: "app.Row".into(), objects: 41, bytes: 2_000, retained: 9_000 },
+        ],
+        holders: vec![HolderRow {
+            holder: "module app → CACHE (dict) → [str] → list → dict".into(),
+            bytes: 1_181_116_006,
+            blocks: 380_112,
+            retained: Some(1_182_000_000),
+        }],
+        verdict: Verdict {
+            kind: Kind::PythonHeld,
+            growing: Some(true),
+            growth: Some(Rate { per_second: 3_250_585.6, error: 51_000.0 }),
+            explained: Some(0.97),
+            forecast: Some(Forecast { limit: 4 << 30, seconds: 700.0 }),
+            remarks: Vec::new(),
+        },
         moment: Moment::Last,
         by: By::Site,
         memory: Memory {
@@ -269,8 +324,42 @@ fn libraries_as_text() {
 }
 
 #[test]
+fn types_and_holders_as_text() {
+    let mut report = report();
+    report.by = By::Type;
+    golden("types.txt", &text::render(&report, Paint(false)));
+    report.by = By::Holder;
+    golden("holders.txt", &text::render(&report, Paint(false)));
+}
+
+#[test]
+fn what_does_not_grow_as_text() {
+    let mut report = report();
+    report.causes.clear();
+    report.verdict = Verdict {
+        growing: Some(false),
+        growth: Some(Rate { per_second: 120.0, error: 700.0 }),
+        ..Verdict::default()
+    };
+    golden("steady.txt", &text::render(&report, Paint(false)));
+    report.causes = vec![Cause {
+        kind: Kind::AllocatorRetention,
+        confidence: Confidence::Certain,
+        bytes: 180 << 20,
+        evidence: vec![
+            "live blocks fell by 900 MiB from their peak, the resident set by 0 B".into(),
+        ],
+        advice: "call malloc_trim(0) after the work".into(),
+        ..Cause::default()
+    }];
+    golden("kept.txt", &text::head(&report, Paint(false)));
+}
+
+#[test]
 fn a_short_run_as_text() {
     let mut report = report();
+    report.causes.clear();
+    report.verdict = Verdict::default();
     report.window.separated = false;
     report.total.growth = None;
     report.total.groups_left = 0;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use pyshim_dump::heap::{Group, Heap, State};
+use pyshim_dump::heap::{Group, Heap, NodeKind, State};
 
 use crate::problem::Problem;
 use crate::read::Loaded;
@@ -289,6 +289,11 @@ impl Work<'_> {
     }
 
     fn path(&mut self, last: u32) -> Vec<Stop> {
+        let first = self.heap.path(last).first().map(|node| node.kind);
+        if matches!(first, None | Some(NodeKind::Object | NodeKind::Block)) {
+            // Nobody holds it: there is no path.
+            return Vec::new();
+        }
         let mut holders =
             Holders { dump: &self.loaded.dump, heap: self.heap, symbols: self.symbols };
         let words = holders.stops(last);
@@ -334,12 +339,17 @@ fn is_suffix(name: &str, target: &str) -> bool {
     name == target || name.strip_suffix(target).is_some_and(|before| before.ends_with('.'))
 }
 
-/// Whether two names look alike: one in the other, or few letters apart.
+/// Whether two names look alike: one in the other, letters that changed places, or few letters apart.
 fn is_near(name: &str, wanted: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     let inside =
         wanted.len() >= 3 && (last.contains(wanted) || wanted.contains(last) && last.len() >= 3);
-    inside || distance(last, wanted) <= 1 + wanted.len() / 5
+    let sorted = |text: &str| {
+        let mut letters: Vec<char> = text.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    inside || sorted(last) == sorted(wanted) || distance(last, wanted) <= 1 + wanted.len() / 5
 }
 
 /// Letters to change, add or leave out.

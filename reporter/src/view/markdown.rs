@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::analyze::report::Report;
+use crate::analyze::report::{Moment, Report};
 
 use super::units::{bytes, counted, nanoseconds, rate, share};
-use super::{Paint, clean, stack, text};
+use super::{Paint, causes, clean, stack, text};
 
 /// The whole report.
 pub fn render(report: &Report) -> String {
@@ -17,6 +17,9 @@ pub fn render(report: &Report) -> String {
         parts.push(nanoseconds(process.duration_ns));
         parts.push(text::state(process.state));
         let _ = writeln!(out, "{}  ", parts.join(" · "));
+    }
+    if report.moment == Moment::Last {
+        why(&mut out, report);
     }
     let total = &report.total.heap;
     let _ = writeln!(
@@ -49,6 +52,29 @@ pub fn render(report: &Report) -> String {
         let _ = write!(out, "\n### Notes\n\n{}", notes.concat());
     }
     out
+}
+
+/// Why it grows.
+fn why(out: &mut String, report: &Report) {
+    let (title, rest) = causes::title(report);
+    let mut letters = title.chars();
+    let title: String =
+        letters.next().into_iter().chain(letters.flat_map(char::to_lowercase)).collect();
+    let _ = writeln!(out, "\n## {title}: {}", escape(&rest));
+    let directory = report.processes.first().map_or("", |process| process.directory.as_str());
+    for (number, cause) in report.causes.iter().enumerate() {
+        let facts = causes::facts(cause).join(" · ");
+        let (kind, size) = (cause.kind.name(), bytes(cause.bytes));
+        let _ = writeln!(out, "\n### {}. {kind}: {size} · {}\n\n```", number + 1, escape(&facts));
+        for line in causes::body(cause, directory, Paint(false)) {
+            let _ = writeln!(out, "{}", line.trim_end().replace("```", "'''"));
+        }
+        out.push_str("```\n");
+    }
+    for line in causes::closing(report) {
+        let _ = writeln!(out, "\n{}", escape(line.trim()));
+    }
+    out.push('\n');
 }
 
 fn table(out: &mut String, report: &Report) {

@@ -163,7 +163,8 @@ fn memory(memory: &Memory) -> Option<String> {
     let rows = all.map(|(name, value)| format!("{name} {}", bytes(value)));
     let mut line = rows.collect::<Vec<_>>().join(" + ");
     let Some(rss) = memory.rss else {
-        return (memory.live_python + memory.live_native > 0).then(|| format!("live: {line}"));
+        let any = memory.live_python + memory.live_native > 0;
+        return any.then(|| wrapped(&format!("live: {line}")));
     };
     match memory.unexplained {
         Some(rest) if rest < 0 => {
@@ -174,7 +175,26 @@ fn memory(memory: &Memory) -> Option<String> {
         }
         None => {}
     }
-    Some(format!("resident {} = {line}", bytes(rss)))
+    Some(wrapped(&format!("resident {} = {line}", bytes(rss))))
+}
+
+/// A sum in lines that fit, each further one beginning with its sign.
+fn wrapped(sum: &str) -> String {
+    const WIDE: usize = 98;
+    let (mut out, mut length) = (String::new(), 0);
+    let signs = sum.replace(" + ", "\n+ ").replace(" − ", "\n− ");
+    for part in signs.lines() {
+        let own = part.chars().count() + 1;
+        if length > 0 && length + own > WIDE {
+            out.push_str("\n    ");
+            length = 4;
+        } else if length > 0 {
+            out.push(' ');
+        }
+        out.push_str(part);
+        length += own;
+    }
+    out
 }
 
 fn totals(out: &mut String, report: &Report) {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod heap;
+
 use std::mem::{offset_of, size_of};
 
 use pyshim_dump::Dump;

@@ -16,7 +16,7 @@ use super::scene::Scene;
 use super::words;
 
 /// Bytes a second below which nobody feels it.
-const FAST: f64 = (48u64 << 20) as f64;
+const FAST: f64 = (96u64 << 20) as f64;
 /// Blocks that live longer than this are work, not churn.
 const SHORT_S: f64 = 0.020;
 /// Sites with most allocated bytes that are looked at.

@@ -98,7 +98,7 @@ fn searched(heap: &Heap, group: Option<&Group>, candidate: &Candidate, kind: Kin
             None => "no Python object refers to it; native memory does".to_owned(),
         }],
         Kind::ReferenceLeak => reference(heap, group),
-        Kind::PythonHeld => reachable(heap, group, held),
+        Kind::PythonHeld => reachable(heap, candidate.holder, held),
         Kind::Cycles => cycles(heap, group),
         _ => Vec::new(),
     };
@@ -131,15 +131,15 @@ fn reference(heap: &Heap, group: Option<&Group>) -> Vec<String> {
     lines
 }
 
-fn reachable(heap: &Heap, group: Option<&Group>, held: Option<&Holder>) -> Vec<String> {
+fn reachable(heap: &Heap, holder: u32, held: Option<&Holder>) -> Vec<String> {
     let Some(held) = held else {
         return vec!["reachable from Python; the path to it was not kept".into()];
     };
     let mut lines = Vec::new();
-    let holder = group.and_then(|group| heap.node(group.holder));
+    let holder = heap.node(holder);
     match holder.filter(|holder| holder.retained > 0) {
         Some(holder) => lines.push(format!(
-            "reachable: {} holds {} in {} that would go with it",
+            "{} holds {} in {} that would go with it",
             held.subject,
             bytes(holder.retained),
             counted(holder.retained_count, "block"),

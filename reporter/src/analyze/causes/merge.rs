@@ -59,6 +59,12 @@ fn belongs(
     if same_state && larger.holder != 0 && larger.holder == smaller.holder {
         return true;
     }
+    // Each thread or context has values of its own, all put there by one line.
+    let subject = |it: &Candidate| it.held.as_ref().map(|held| held.subject.clone());
+    let same_subject = subject(larger).is_some() && subject(larger) == subject(smaller);
+    if same_state && same_subject && larger.place == smaller.place {
+        return true;
+    }
     let (a, b) = (larger.trend.slope, smaller.trend.slope);
     if let (true, Some(heap)) = (same_state, heap) {
         // One holds the other: what the outer one keeps of itself is bookkeeping of the inner one, or
@@ -69,8 +75,7 @@ fn belongs(
             return true;
         }
         let no_holder = larger.holder == 0 && smaller.holder == 0;
-        let subject = |it: &Candidate| it.held.as_ref().map(|held| held.subject.clone());
-        if no_holder && subject(larger).is_some() && subject(larger) == subject(smaller) {
+        if no_holder && same_subject {
             return true;
         }
     }

@@ -17,6 +17,8 @@ mod resident;
 mod scene;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_sets;
 mod words;
 
 use pyshim_dump::heap::State;

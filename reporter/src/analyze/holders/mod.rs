@@ -5,6 +5,8 @@
 mod roots;
 mod special;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use pyshim_dump::Dump;
 use pyshim_dump::heap::{Heap, Node, NodeKind, Step};

@@ -30,17 +30,14 @@ pub fn head(path: &[Stop], at: usize, root: &Root) -> (String, String, Nature) {
         if is_transparent(stop) {
             continue;
         }
-        let parent = path.get(..index).and_then(|above| {
-            above.iter().rev().find(|it| !is_transparent(it) || it.type_name == "function")
-        });
         let mut kind = match stop.type_name {
             "" => String::new(),
             name => format!(" ({})", type_words(name)),
         };
-        if !stop.tracked && index < at && stop.node.kind == NodeKind::Object {
+        if index < at && hides(stop) {
             kind = format!(" (C type without gc support: {})", stop.type_name);
         }
-        let step = step(stop, parent, root);
+        let step = step(stop, path.get(..index).unwrap_or_default(), root);
         nature = step.nature.unwrap_or(nature);
         expression = expression
             .zip(step.expression)
@@ -54,7 +51,7 @@ pub fn head(path: &[Stop], at: usize, root: &Root) -> (String, String, Nature) {
         }
         subject = match &expression {
             Some((text, _)) => plain_name(text),
-            None if step.word.is_empty() => {
+            None if step.word.is_empty() || step.word.starts_with('[') => {
                 let inside = subject.split_once(" in ").map_or(subject.as_str(), |it| it.1);
                 format!("the {} in {inside}", type_words(stop.type_name))
             }
@@ -111,7 +108,20 @@ struct Words {
     nature: Option<Nature>,
 }
 
-fn step(stop: &Stop, parent: Option<&Stop>, root: &Root) -> Words {
+/// Something that has a frame of its own, and waits.
+fn is_suspended(stop: &Stop) -> bool {
+    matches!(stop.type_name, "coroutine" | "generator" | "async_generator")
+}
+
+/// An object of an extension's type that holds others without telling the collector.
+fn hides(stop: &Stop) -> bool {
+    !stop.tracked && stop.node.kind == NodeKind::Object && stop.type_name.contains('.')
+}
+
+/// A step, below the stops `above`.
+fn step(stop: &Stop, above: &[Stop], root: &Root) -> Words {
+    let mut over = above.iter().rev().filter(|it| !is_transparent(it));
+    let parent = over.next();
     let label = stop.label;
     let from = |parent: Option<&Stop>| parent.map_or("", |parent| parent.name).to_owned();
     match stop.node.step {
@@ -131,8 +141,13 @@ fn step(stop: &Stop, parent: Option<&Stop>, root: &Root) -> Words {
         Step::Local => {
             let (owner, nature) = match parent {
                 Some(parent) if parent.node.kind == NodeKind::Object => {
-                    let what = type_words(parent.type_name);
-                    (format!(" of {what} {}", parent.name), Nature::Suspended)
+                    // Until 3.10 a generator has its frame as an object of its own.
+                    let owner = match parent.type_name {
+                        "frame" => over.next().filter(|it| is_suspended(it)).unwrap_or(parent),
+                        _ => parent,
+                    };
+                    let what = format!(" of {} {}", type_words(owner.type_name), owner.name);
+                    (what.trim_end().to_owned(), Nature::Suspended)
                 }
                 _ => (root.frame.clone(), Nature::Local),
             };
@@ -173,8 +188,7 @@ pub fn each(path: &[Stop], root: &Root) -> Vec<String> {
         if index == 0 && !matches!(stop.node.kind, NodeKind::Object | NodeKind::Block) {
             return root.text.clone();
         }
-        let parent = index.checked_sub(1).and_then(|at| path.get(at));
-        let step = step(stop, parent, root);
+        let step = step(stop, path.get(..index).unwrap_or_default(), root);
         match step.whole.unwrap_or(step.word) {
             word if word.is_empty() => kind,
             word => format!("{word} ({kind})"),
@@ -202,7 +216,7 @@ pub fn tail(path: &[Stop], at: usize) -> Vec<String> {
             Step::Local => vec![format!("local '{label}' ({})", type_words(stop.type_name))],
             _ => vec![type_words(stop.type_name)],
         };
-        if matches!(stop.type_name, "coroutine" | "generator" | "async_generator")
+        if is_suspended(stop)
             && let (Some(last), false) = (said.last_mut(), stop.name.is_empty())
         {
             last.push_str(&format!(" {}", stop.name));
