@@ -74,14 +74,14 @@ const SHORT: [&str; 14] = [
     "cycles_gc_off",
     "cycles_plain_type",
     "global_list",
-    "held_static_list",
+    "held_static_array",
     "local_thread",
     "logging_handlers",
     "mapping_mmap",
     "native_malloc",
     "native_strdup",
     "ref_ctypes",
-    "ref_dict",
+    "ref_str",
     "retention_pymalloc",
 ];
 

@@ -260,7 +260,9 @@ pub fn thread_id() -> u32 {
 /// Where the thread's stack lies: start and end; nothing if it does not run.
 pub fn stack() -> Option<(usize, usize)> {
     let top = TOP.load(SeqCst);
-    RUNNING.load(SeqCst).then(|| (top.saturating_sub(STACK), (top + 4096).next_multiple_of(4096)))
+    RUNNING
+        .load(SeqCst)
+        .then(|| (top.saturating_sub(STACK + 8192) & !4095, (top + 4096).next_multiple_of(4096)))
 }
 
 /// Whether the calling thread is this one.

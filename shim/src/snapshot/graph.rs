@@ -183,6 +183,14 @@ impl Graph {
                 // What was found of its references so far stays.
                 let at = self.first_edge.len() - 1;
                 if let Some(&node) = self.order.get(at) {
+                    if world.nodes.is_block(node)
+                        && world.nodes.has(node, bits::OBJECT)
+                        && !world.nodes.has(node, bits::TRACKED | bits::FAILED)
+                    {
+                        // It only looked like an object: search it again as a block.
+                        world.nodes.not_an_object(node);
+                        continue;
+                    }
                     world.nodes.bits[node as usize] |= bits::FAILED;
                     self.failed.push(node);
                     self.close(at as u32, phase, follow);

@@ -205,6 +205,14 @@ impl Nodes {
         self.shift[at] = (shift / 16) as u8;
     }
 
+    /// Takes [`Nodes::become_object`] back.
+    pub fn not_an_object(&mut self, node: u32) {
+        let at = node as usize;
+        self.bits[at] = bits::FAILED;
+        self.types[at] = NO_TYPE;
+        self.shift[at] = 0;
+    }
+
     /// Whether a node has one of these [`bits`].
     #[inline]
     pub fn has(&self, node: u32, bits: u8) -> bool {
