@@ -15,9 +15,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use pyshim_tests::cases::{self, Case};
+use pyshim_tests::cases::{self, Case, Summary};
 use pyshim_tests::compare::{compare, finish};
-use pyshim_tests::{Interpreter, Run, interpreters, long, root, summarize};
+use pyshim_tests::{Interpreter, Run, interpreters, long, root};
 use serde_json::Value;
 
 fn main() {
@@ -201,28 +201,30 @@ fn judged(case: &Case, interpreter: &Interpreter) -> Result<String, Failed> {
     if !case.killed && !ran.output.status.success() {
         return Err(format!("{}\n{}", ran.output.status, ran.stderr()).into());
     }
-    let summaries: Vec<Value> = ran.dumps.iter().map(|path| summarize(&[path])).collect();
+    let summaries: Result<Vec<Summary>, String> =
+        ran.dumps.iter().map(|path| Summary::of(path)).collect();
+    let summaries = summaries?;
     // Some have helpers with a dump of their own; theirs have a parent in the list.
-    let pids: Vec<&Value> = summaries.iter().map(|one| &one["process"]["pid"]).collect();
-    let first = summaries.iter().find(|one| !pids.contains(&&one["process"]["parent_pid"]));
+    let pids: Vec<&Value> = summaries.iter().map(|one| &one.process["pid"]).collect();
+    let first = summaries.iter().find(|one| !pids.contains(&&one.process["parent_pid"]));
     let Some(summary) = first else {
         return Err(format!("it left no dump; stderr: {}", ran.stderr()).into());
     };
     let wrong = case.judge(summary, ticks(&ran.stdout())?);
     if wrong.is_empty() {
-        let first = &summary["causes"][0];
-        return Ok(format!("{} {}", summary["verdict"]["kind"], first["site"]["python"][0]));
+        let site = summary.causes.first().map(|first| first["site"]["python"][0].to_string());
+        return Ok(format!("{} {}", summary.verdict["kind"], site.unwrap_or_default()));
     }
     Err(format!(
-        "{} on CPython {}:\n  {}\nverdict: {}\ncauses: {:#}\nmemory: {}\ngrowth: {}\nnotes: {}",
+        "{} on CPython {}:\n  {}\nverdict: {}\ncauses: {}\nmemory: {}\ngrowth: {}\nnotes: {}",
         case.path.display(),
         interpreter.version,
         wrong.join("\n  "),
-        summary["verdict"],
-        summary["causes"],
-        summary["memory"],
-        summary["growth"],
-        summary["completeness"]["notes"],
+        summary.verdict,
+        summary.causes.iter().map(|cause| format!("{cause:#}")).collect::<String>(),
+        summary.memory,
+        summary.growth,
+        summary.completeness["notes"],
     )
     .into())
 }

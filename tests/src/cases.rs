@@ -26,10 +26,49 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
+use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Interpreter, Run, root};
+use crate::{Interpreter, Run, reporter, root};
+
+/// What a summary says of the causes. The survivors are left out: they are many, and reading all
+/// of them as values takes longer than the program ran.
+#[derive(Deserialize)]
+pub struct Summary {
+    /// Of the process: at least its ids.
+    pub process: Value,
+    /// The verdict, if the reporter gives one.
+    #[serde(default)]
+    pub verdict: Value,
+    /// The causes, the first first.
+    #[serde(default)]
+    pub causes: Vec<Value>,
+    /// The table of memory, for messages.
+    #[serde(default)]
+    pub memory: Value,
+    /// The growth, for messages.
+    #[serde(default)]
+    pub growth: Value,
+    /// What is known to be missing.
+    #[serde(default)]
+    pub completeness: Value,
+}
+
+impl Summary {
+    /// Asks the reporter about a dump.
+    pub fn of(dump: &Path) -> Result<Summary, String> {
+        let output = Command::new(reporter())
+            .args(["summarize", "--format", "json"])
+            .arg(dump)
+            .output()
+            .map_err(|error| error.to_string())?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        serde_json::from_slice(&output.stdout).map_err(|error| format!("no summary: {error}"))
+    }
+}
 
 /// A program and what is expected of it.
 #[derive(Clone, Debug, Default)]
@@ -167,16 +206,15 @@ impl Case {
     /// What is wrong with a summary of this program, one complaint a line.
     ///
     /// `ticks` is how often it ran, by its own account.
-    pub fn judge(&self, summary: &Value, ticks: u64) -> Vec<String> {
+    pub fn judge(&self, summary: &Summary, ticks: u64) -> Vec<String> {
         let mut wrong = Vec::new();
-        let verdict = summary["verdict"]["kind"].as_str().unwrap_or("no verdict at all");
+        let verdict = summary.verdict["kind"].as_str().unwrap_or("no verdict at all");
         if !self.kinds.iter().any(|kind| kind == verdict) {
             wrong.push(format!("the verdict is {verdict}, not {}", self.kinds.join(" or ")));
         }
-        let none = Vec::new();
-        let causes = summary["causes"].as_array().unwrap_or(&none);
+        let causes = &summary.causes;
         if self.is_control() {
-            if summary["verdict"]["growing"] == true {
+            if summary.verdict["growing"] == true {
                 wrong.push("the verdict says that it grows".into());
             }
             let named = |cause: &&Value| cause["confidence"] != "possible";
