@@ -192,8 +192,12 @@ impl Graph {
                         continue;
                     }
                     world.nodes.bits[node as usize] |= bits::FAILED;
-                    self.failed.push(node);
-                    self.close(at as u32, phase, follow);
+                    // An object that the collector does not track may be none at all.
+                    if !world.nodes.has(node, bits::OBJECT) || world.nodes.has(node, bits::TRACKED)
+                    {
+                        self.failed.push(node);
+                    }
+                    self.close(world, at as u32, phase, follow);
                 }
             }
         }
@@ -204,16 +208,20 @@ impl Graph {
         let at = self.first_edge.len() as u32 - 1;
         let node = self.order[at as usize];
         self.search(world, node);
-        self.close(at, phase, follow);
+        self.close(world, at, phase, follow);
     }
 
-    fn close(&mut self, at: u32, phase: u8, follow: bool) {
+    fn close(&mut self, world: &World, at: u32, phase: u8, follow: bool) {
         let from = self.first_edge[at as usize] as usize;
         self.first_edge.push(self.edges.len() as u32);
         if follow {
             for edge in from..self.edges.len() {
                 let node = self.edges[edge];
-                self.reach(node, at, phase);
+                // By the collector's reckoning nobody refers to garbage: a word that looks like it is
+                // stale.
+                if !world.nodes.has(node, bits::GARBAGE) {
+                    self.reach(node, at, phase);
+                }
             }
         }
     }

@@ -1,0 +1,296 @@
+//! The heap snapshot: that it is right, and that the program does not notice it.
+
+use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
+
+use pyshim_dump::heap::{Group, Heap, State};
+use pyshim_tests::compare::{compare, finish};
+use pyshim_tests::{Interpreter, Ran, Run, interpreters, long, on_every_interpreter, read};
+
+/// The short set: an old, a middle and a new version, where there are any of them.
+const SHORT: [u32; 3] = [8, 12, 15];
+
+fn on_some_interpreters(test: impl Fn(&Interpreter) + std::panic::RefUnwindSafe) {
+    let short = |one: &Interpreter| SHORT.contains(&one.minor);
+    let any = interpreters().iter().any(short);
+    on_every_interpreter(|interpreter| {
+        if long() || !any || short(interpreter) {
+            test(interpreter);
+        }
+    });
+}
+
+/// A program text to run with a snapshot at its end, however short it is.
+fn program(interpreter: &Interpreter, text: &str) -> Run {
+    let run = Run::new([interpreter.path.as_path(), "program.py".as_ref()]);
+    std::fs::write(run.dir().join("program.py"), text).expect("the program is written");
+    run.env("PYSHIM_SNAPSHOT", "exit")
+}
+
+/// The snapshot of the one dump there must be: the copy may still search when the program has ended.
+fn heap(ran: &Ran) -> Heap {
+    let began = Instant::now();
+    loop {
+        let dump = read(ran.dump_path());
+        let state = dump.snapshots;
+        assert_eq!(state.failed, 0, "{state:?}; {}", ran.stderr());
+        if state.running.is_none()
+            && let Some(heap) = dump.heap
+        {
+            return heap;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "no snapshot came: {state:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn snapshot(interpreter: &Interpreter, text: &str) -> (Heap, String) {
+    let ran = program(interpreter, text).shim().success();
+    let found = heap(&ran);
+    assert_eq!(found.search.notes, Vec::<String>::new(), "CPython {}", interpreter.version);
+    assert!(found.search.at_rest && found.search.all_blocks_known && found.search.python);
+    (found, ran.stdout())
+}
+
+/// Sum over the groups in a state whose leading objects are of a type.
+fn leaders(heap: &Heap, state: State, type_name: &str) -> u64 {
+    let fits = |group: &&Group| group.state == state && heap.type_name(group.type_) == type_name;
+    heap.groups.iter().filter(fits).map(|group| group.leaders).sum()
+}
+
+fn objects(heap: &Heap, type_name: &str) -> u64 {
+    let fits = |one: &&pyshim_dump::heap::Type| heap.text(one.name) == type_name;
+    heap.types.iter().filter(fits).map(|one| one.objects).sum()
+}
+
+#[test]
+fn the_program_does_not_notice() {
+    on_some_interpreters(|interpreter| {
+        compare(|| {
+            program(
+                interpreter,
+                "import os, signal, time\n\
+                 heard = []\n\
+                 signal.signal(signal.SIGCHLD, lambda *a: heard.append(a))\n\
+                 kept = []\n\
+                 until = time.monotonic() + 1.5\n\
+                 while time.monotonic() < until:\n    kept.append([object() for _ in range(10)])\n    \
+                 time.sleep(0.001)\n\
+                 try:\n    print(os.wait())\nexcept ChildProcessError:\n    print('no children')\n\
+                 print(heard)\n",
+            )
+            .env("PYSHIM_SNAPSHOT", "every=200ms")
+        });
+    });
+}
+
+#[test]
+fn a_pipe_closes_when_the_program_ends() {
+    let interpreter = &interpreters()[0];
+    let text = "kept = [[str(n)] for n in range(400_000)]\nprint('done', flush=True)\n";
+    let run = program(interpreter, text);
+    let mut command = run.shimmed();
+    command.env("PYSHIM_SNAPSHOT", "exit");
+    // It reads stdout and stderr to their ends, which a copy that kept them would put off.
+    let output = finish(command);
+    let ran = run.ran(output);
+    assert!(ran.output.status.success() && ran.output.status.signal().is_none());
+    assert_eq!(ran.stdout(), "done\n");
+    heap(&ran);
+}
+
+#[test]
+fn garbage_is_what_a_collection_finds() {
+    on_some_interpreters(|interpreter| {
+        let text = |end: &str| {
+            format!(
+                "import gc\ngc.collect()\ngc.disable()\nclass Ring: pass\n\
+                 for n in range(1000):\n    one = Ring()\n    one.me = one\n    one.list = [one, n]\n\
+                 del one\n{end}"
+            )
+        };
+        let counted = program(interpreter, &text("print(gc.collect())\n")).bare().success();
+        let counted: u64 = counted.stdout().trim().parse().expect("a number");
+        let (heap, _) = snapshot(interpreter, &text(""));
+        let collector = heap.collector.as_ref().expect("the collector's state");
+        assert!(!collector.enabled);
+        let found = collector.garbage_objects;
+        let off = found.abs_diff(counted);
+        assert!(
+            off <= counted / 100 + 2,
+            "CPython {}: {found}, not {counted}",
+            interpreter.version
+        );
+        assert_eq!(leaders(&heap, State::Cyclic, "__main__.Ring"), 1000);
+    });
+}
+
+#[test]
+fn objects_are_counted_by_type() {
+    on_some_interpreters(|interpreter| {
+        let (heap, _) = snapshot(
+            interpreter,
+            "import collections\n\
+             class Plain: pass\n\
+             class Slots:\n    __slots__ = ('a',)\n\
+             class Text(str): pass\n\
+             class Number(int): pass\n\
+             Point = collections.namedtuple('Point', 'x y')\n\
+             kept = [[Plain() for _ in range(301)], [Slots() for _ in range(302)],\n\
+                 [Text(n) for n in range(303)], [Number(n) for n in range(304)],\n\
+                 [Point(n, n) for n in range(305)]]\n",
+        );
+        let counts = ["Plain", "Slots", "Text", "Number", "Point"];
+        let counts = counts.map(|name| objects(&heap, &format!("__main__.{name}")));
+        assert_eq!(counts, [301, 302, 303, 304, 305], "CPython {}", interpreter.version);
+    });
+}
+
+#[test]
+fn what_hangs_from_an_object_is_retained() {
+    on_some_interpreters(|interpreter| {
+        let (heap, _) = snapshot(
+            interpreter,
+            "shared = bytearray(1 << 20)\n\
+             HOLDER = {n: bytearray(10_000) for n in range(1000)}\n\
+             HOLDER['shared'] = shared\n",
+        );
+        let holder = heap.nodes.iter().find(|node| heap.text(node.label) == "HOLDER");
+        let holder = holder.unwrap_or_else(|| panic!("no node; {:?}", heap.groups.first()));
+        // The blocks of a thousand bytearrays and their objects, but not what another holds too.
+        let least = 1000 * 10_001;
+        let range = least..least + 300_000;
+        assert!(
+            range.contains(&holder.retained),
+            "CPython {}: {} retained",
+            interpreter.version,
+            holder.retained
+        );
+        assert!((2001..7000).contains(&holder.retained_count), "{}", holder.retained_count);
+    });
+}
+
+#[test]
+fn references_without_a_holder_are_told() {
+    on_some_interpreters(|interpreter| {
+        let (heap, _) = snapshot(
+            interpreter,
+            "import ctypes\n\
+             class Lost: pass\n\
+             raise_count = ctypes.pythonapi.Py_IncRef\n\
+             raise_count.argtypes = [ctypes.py_object]\n\
+             raise_count.restype = None\n\
+             for n in range(500):\n    raise_count(Lost())\n\
+             del n\n",
+        );
+        // A stale word, of a register or a stack, may still lead to a few.
+        let lost = leaders(&heap, State::Miscounted, "__main__.Lost");
+        assert!((490..=500).contains(&lost), "CPython {}: {lost} lost", interpreter.version);
+        let group = heap.groups.iter().find(|group| group.state == State::Miscounted);
+        let group = group.expect("a group");
+        assert_eq!((group.counted, group.found), (1, 0));
+    });
+}
+
+#[test]
+fn native_blocks_without_a_pointer_are_told() {
+    on_some_interpreters(|interpreter| {
+        let (heap, _) = snapshot(
+            interpreter,
+            "import ctypes\n\
+             libc = ctypes.CDLL(None)\n\
+             libc.malloc.restype = ctypes.c_void_p\n\
+             libc.malloc.argtypes = [ctypes.c_size_t]\n\
+             table = (ctypes.c_void_p * 400)()\n\
+             for n in range(400):\n    table[n] = libc.malloc(3000)\n\
+             for n in range(700):\n    libc.malloc(5000)\n\
+             del n\n",
+        );
+        let sum = |state: State, size: u64| -> u64 {
+            let groups = heap.groups.iter().filter(|group| group.state == state);
+            let members = groups.flat_map(|group| &group.members);
+            let fits = members.filter(|one| one.blocks > 0 && one.bytes / one.blocks == size);
+            fits.map(|one| one.blocks).sum()
+        };
+        // The one whose address came last may still be in a register or on the stack.
+        let lost = sum(State::Leaked, 5000);
+        assert!((699..=700).contains(&lost), "CPython {}: {lost} lost", interpreter.version);
+        assert_eq!(sum(State::Python, 3000), 400, "CPython {}", interpreter.version);
+        assert_eq!(sum(State::Leaked, 3000), 0);
+    });
+}
+
+#[test]
+fn the_rows_add_up_to_the_resident_set() {
+    on_some_interpreters(|interpreter| {
+        let (heap, out) = snapshot(
+            interpreter,
+            "import atexit, mmap\n\
+             kept = [bytes(n) for n in range(5000)]\n\
+             large = bytearray(9_000_000)\n\
+             mapped = mmap.mmap(-1, 6 << 20, flags=mmap.MAP_PRIVATE)\n\
+             mapped.write(b'x' * (6 << 20))\n\
+             def resident():\n    \
+             lines = open('/proc/self/smaps_rollup').read().splitlines()\n    \
+             print([line.split()[1] for line in lines if line.startswith('Rss')][0])\n\
+             atexit.register(resident)\n",
+        );
+        let expected: u64 = out.trim().parse::<u64>().expect("a number") << 10;
+        let sum: u64 = heap.memory.iter().map(|row| row.resident).sum();
+        let off = sum.abs_diff(expected);
+        assert!(
+            off <= expected / 20,
+            "CPython {}: {sum}, not {expected}: {:?}",
+            interpreter.version,
+            heap.memory
+        );
+    });
+}
+
+#[test]
+fn snapshots_in_the_middle_of_everything() {
+    // Eight threads that make and drop all kinds of things while their memory is searched.
+    on_some_interpreters(|interpreter| {
+        let seconds = if long() { 30 } else { 4 };
+        let ran = program(
+            interpreter,
+            &format!(
+                "import gc, json, threading, time\n\
+                 until = time.monotonic() + {seconds}\n\
+                 class Node: pass\n\
+                 def work(me):\n    kept, n = {{}}, 0\n    \
+                 while time.monotonic() < until:\n        n += 1\n        \
+                 node = Node(); node.me = node; node.text = json.loads('[1, {{\"a\": [2.5, \"b\"]}}]')\n        \
+                 kept[n % 100] = [node] * (n % 50)\n        \
+                 kept.pop((n * 7) % 100, None)\n        \
+                 if n % 1000 == 0: gc.collect()\n\
+                 threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]\n\
+                 [one.start() for one in threads]\n\
+                 [one.join() for one in threads]\n\
+                 print('worked')\n"
+            ),
+        )
+        .env("PYSHIM_SNAPSHOT", "every=100ms")
+        .shim()
+        .success();
+        assert_eq!(ran.stdout(), "worked\n");
+        let taken = read(ran.dump_path()).snapshots;
+        assert!(
+            taken.failed == 0 && taken.taken >= 5,
+            "CPython {}: {taken:?}",
+            interpreter.version
+        );
+        heap(&ran);
+    });
+}
+
+#[test]
+fn none_is_taken_where_none_is_wanted() {
+    let interpreter = &interpreters()[0];
+    let text = "kept = [str(n) for n in range(100_000)]\n";
+    let ran = program(interpreter, text).env("PYSHIM_SNAPSHOT", "off").shim().success();
+    let dump = read(ran.dump_path());
+    assert!(dump.heap.is_none() && dump.snapshots.running.is_none() && dump.snapshots.taken == 0);
+    let ran = program(interpreter, text).env("PYSHIM_SNAPSHOT", "now").shim().success();
+    assert_eq!(ran.stderr().matches("PYSHIM_SNAPSHOT=now").count(), 1, "{}", ran.stderr());
+}
