@@ -212,7 +212,7 @@ mod tests {
         let times = Times::of(&dump);
         let weight = |site, course, part| Weight { site, course, part };
         let weights = [weight(0, 0, 0.25), weight(3, 0, 1.0), weight(0, 1, 0.75)];
-        let last = |site: usize| if site == 0 { 1_000 } else { 1_000 };
+        let last = |_| 1_000;
         let courses = Course::of_sites(&dump, &times, &weights, 2, last);
         assert_eq!(courses[0].bytes.first(), Some(&1_000.0));
         assert_eq!(courses[0].end(), 1_250.0);

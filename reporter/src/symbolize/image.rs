@@ -145,7 +145,9 @@ fn collect(elf: &Elf, kind: SymbolKind, out: &mut Vec<Symbol>) {
             continue;
         }
         let Ok(name) = symbol.name() else { continue };
-        if !name.is_empty() {
+        // A mark such as `_edata` is no variable; functions of assembly may be without a size.
+        let is_mark = kind == SymbolKind::Data && symbol.size() == 0;
+        if !name.is_empty() && !is_mark {
             let (start, size) = (symbol.address(), symbol.size());
             out.push(Symbol { start, size, name: name.to_owned() });
         }

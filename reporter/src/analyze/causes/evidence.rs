@@ -27,7 +27,11 @@ pub fn cause(scene: &Scene, places: &mut Places, candidate: &Candidate, kind: Ki
         type_name: type_name.map(str::to_owned),
         site: Some(match candidate.common {
             Some(line) => places.site_from(scene.at, candidate.site, line),
-            None => places.site(scene.at, leading_site(candidate, kind, type_name)),
+            None => {
+                let site = leading_site(candidate, kind, type_name);
+                let site = extension_site(scene, places, candidate, kind, site);
+                places.site(scene.at, site)
+            }
         }),
         holder: candidate.held.as_ref().map(|held| held.text.clone()),
         ..Cause::default()
@@ -83,6 +87,28 @@ fn leading_site(candidate: &Candidate, kind: Kind, type_name: Option<&str>) -> u
     let recycled = type_name.is_some_and(|name| RECYCLED.contains(&name));
     let small = own < candidate.bytes / 10 && (recycled || kind == Kind::Cycles);
     largest.filter(|_| small).map_or(candidate.site, |member| member.site)
+}
+
+/// An object from a free list has a stack without the extension that made it; what it holds was
+/// allocated from the same line, and may tell.
+fn extension_site(
+    scene: &Scene,
+    places: &mut Places,
+    candidate: &Candidate,
+    kind: Kind,
+    site: u32,
+) -> u32 {
+    const LOOKED_AT: usize = 16;
+    let (native, line) = places.place(scene.at, site);
+    if kind != Kind::ReferenceLeak || native.is_some() {
+        return site;
+    }
+    let mut members = candidate.members.iter().take(LOOKED_AT).map(|member| member.site);
+    let other = members.find(|&other| {
+        let place = places.place(scene.at, other);
+        place.0.is_some() && place.1 == line
+    });
+    other.unwrap_or(site)
 }
 
 fn searched(heap: &Heap, group: Option<&Group>, candidate: &Candidate, kind: Kind) -> Vec<String> {

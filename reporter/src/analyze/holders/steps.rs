@@ -77,7 +77,7 @@ pub fn head(path: &[Stop], at: usize, root: &Root) -> (String, String, Nature) {
         return (format!("{text}{kind}"), subject, nature);
     }
     let begins = parts.first().is_some_and(|first| is_whole(first));
-    if !root.text.is_empty() && !begins && !(parts.len() == 1 && root.frame_says(&parts)) {
+    if !root.text.is_empty() && !begins {
         parts.insert(0, root.text.clone());
     }
     (parts.join(" → "), subject, nature)
@@ -88,12 +88,6 @@ fn is_whole(part: &str) -> bool {
     ["local '", "closure cell '", "default argument '", "functools."]
         .iter()
         .any(|start| part.starts_with(start))
-}
-
-impl Root {
-    fn frame_says(&self, parts: &[String]) -> bool {
-        !self.frame.is_empty() && parts.first().is_some_and(|part| part.contains(&self.frame))
-    }
 }
 
 /// A step in words.
