@@ -90,7 +90,9 @@ fn failures(naming: &Naming) -> Vec<String> {
     let names = naming.found.graph.failed.iter().take(8).map(|&node| {
         if nodes.has(node, bits::OBJECT) {
             let type_ = naming.reader.type_of(nodes.object(node));
-            format!("an object of type {} could not be searched", naming.reader.type_name(type_))
+            let name = naming.reader.type_name(type_);
+            let (at, len) = (nodes.object(node), nodes.len(node));
+            format!("an object of type {name} at {at:#x} ({len} bytes) could not be searched")
         } else {
             let what = naming.found.roots.get(&node).map_or("a block", |root| root.kind());
             format!("{what} of {} bytes could not be searched", nodes.len(node))

@@ -185,7 +185,8 @@ impl Graph {
                 if let Some(&node) = self.order.get(at) {
                     if world.nodes.is_block(node)
                         && world.nodes.has(node, bits::OBJECT)
-                        && !world.nodes.has(node, bits::TRACKED | bits::FAILED)
+                        && !world.nodes.has(node, bits::FAILED)
+                        && !world.is_tracked(world.nodes.object(node))
                     {
                         // It only looked like an object: search it again as a block.
                         world.nodes.not_an_object(node);
