@@ -185,14 +185,17 @@ impl Graph {
                 if let Some(&node) = self.order.get(at) {
                     if world.nodes.is_block(node)
                         && world.nodes.has(node, bits::OBJECT)
-                        && !world.nodes.has(node, bits::FAILED)
-                        && !world.is_tracked(world.nodes.object(node))
+                        && !world.nodes.has(node, bits::SEARCHED_BY_WORDS)
                     {
-                        // It only looked like an object: search it again as a block.
-                        world.nodes.not_an_object(node);
+                        if world.is_tracked(world.nodes.object(node)) {
+                            // Its traverse function does not work here: search it word by word.
+                            world.nodes.search_by_words(node);
+                        } else {
+                            // It only looked like an object: search it again as a block.
+                            world.nodes.not_an_object(node);
+                        }
                         continue;
                     }
-                    world.nodes.bits[node as usize] |= bits::FAILED;
                     // An object that the collector does not track may be none at all.
                     if !world.nodes.has(node, bits::OBJECT) || world.nodes.has(node, bits::TRACKED)
                     {

@@ -22,8 +22,8 @@ pub mod bits {
     pub const GARBAGE: u8 = 16;
     /// A dead object that is kept for reuse.
     pub const PARKED: u8 = 32;
-    /// Its references could not be followed.
-    pub const FAILED: u8 = 64;
+    /// Following its references failed, and so its memory is searched like any other.
+    pub const SEARCHED_BY_WORDS: u8 = 64;
 }
 
 /// A type by position in the census; objects have one.
@@ -208,9 +208,15 @@ impl Nodes {
     /// Takes [`Nodes::become_object`] back.
     pub fn not_an_object(&mut self, node: u32) {
         let at = node as usize;
-        self.bits[at] = bits::FAILED;
+        self.bits[at] = bits::SEARCHED_BY_WORDS;
         self.types[at] = NO_TYPE;
         self.shift[at] = 0;
+    }
+
+    /// From now on an object's references are looked for word by word.
+    pub fn search_by_words(&mut self, node: u32) {
+        let bits = &mut self.bits[node as usize];
+        *bits = (*bits & !bits::CONTAINER) | bits::SEARCHED_BY_WORDS;
     }
 
     /// Whether a node has one of these [`bits`].
