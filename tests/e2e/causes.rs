@@ -58,7 +58,7 @@ fn main() {
             noted(&it, &one, &text, judged(&it, &one))
         }));
         let bare = move || noted(&case, &interpreter, &what, measured(&case, &interpreter));
-        trials.push(Trial::test(format!("bare-real::{name}"), bare).with_ignored_flag(!long()));
+        trials.push(Trial::test(format!("measured::{name}"), bare).with_ignored_flag(!long()));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     let mut table = TABLE.lock().map_or_else(|broken| broken.into_inner().clone(), |it| it.clone());
@@ -101,7 +101,9 @@ fn noted(
         Ok(text) => format!("ok      {text}"),
         Err(failed) => {
             let text = failed.message().unwrap_or_default();
-            format!("FAILED  {}", text.lines().next().unwrap_or_default())
+            // The first line of several says where; the table has that already.
+            let line = text.lines().nth(1).or(text.lines().next()).unwrap_or_default();
+            format!("FAILED  {:.100}", line.trim())
         }
     };
     let row = format!("{name:<20} {role:<8} {what:<22} {version:<8} {said}");
@@ -212,8 +214,9 @@ fn judged(case: &Case, interpreter: &Interpreter) -> Result<String, Failed> {
     };
     let wrong = case.judge(summary, ticks(&ran.stdout())?);
     if wrong.is_empty() {
-        let site = summary.causes.first().map(|first| first["site"]["python"][0].to_string());
-        return Ok(format!("{} {}", summary.verdict["kind"], site.unwrap_or_default()));
+        let kind = summary.verdict["kind"].as_str().unwrap_or_default();
+        let holder = summary.causes.first().and_then(|first| first["holder"].as_str());
+        return Ok(format!("{kind}  {:.100}", holder.unwrap_or_default()));
     }
     Err(format!(
         "{} on CPython {}:\n  {}\nverdict: {}\ncauses: {}\nmemory: {}\ngrowth: {}\nnotes: {}",

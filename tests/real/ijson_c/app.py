@@ -10,7 +10,7 @@ DOCUMENT = b'{"id": 1, "name": "n", "rows": [1, 2, 3]}'
 
 
 def rows():
-    return list(ijson.items(io.BytesIO(DOCUMENT), "rows.item"))  # LEAK
+    return list(ijson.items(io.BytesIO(DOCUMENT), "rows.item", buf_size=64))  # LEAK
 
 
 for tick in ticks():

@@ -1,16 +1,16 @@
 # https://github.com/msgpack/msgpack-python/issues/579
 # kind: reference-leak
 # python: 3.12
-from io import BytesIO
-
 import msgpack
 from pace import ticks
 
 PACKED = b"".join(msgpack.packb(number) for number in range(50))
+unpacker = msgpack.Unpacker()
 
 
 def rows():
-    return [row for row in msgpack.Unpacker(BytesIO(PACKED))]  # LEAK
+    unpacker.feed(PACKED)
+    return [row for row in unpacker]  # LEAK
 
 
 for tick in ticks():

@@ -1,6 +1,6 @@
 # https://github.com/python/cpython/issues/44425
 # kind: python-held
-# holder: module ctypes → _pointer_type_cache
+# holder: _pointer_type_cache
 # python: 3.11.7
 # fixed-python: 3.14
 import ctypes
