@@ -63,9 +63,12 @@ pub static DEFECTS: SpinLock<Vec<String>> = SpinLock::new(Vec::new());
 /// Makes a panic one more fault to go on after.
 fn tell_panics() {
     std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let said = payload.downcast_ref::<&str>().copied();
+        let said = said.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         let text = match panic.location() {
             Some(at) => {
-                format!("{}:{}: {}", at.file(), at.line(), panic.payload_as_str().unwrap_or(""))
+                format!("{}:{}: {}", at.file(), at.line(), said.unwrap_or(""))
             }
             None => "a panic".to_owned(),
         };

@@ -46,10 +46,13 @@ struct Draw {
     positions: Vec<u32>,
 }
 
+/// What makes a group: the holder, the state, and the site where each is a group of its own.
+type Explanation = (u32, State, u32);
+
 /// Explains what is held.
 pub fn held(naming: &mut Naming, dominators: &Dominators, states: &[State]) -> Vec<Group> {
     let draws = draw(naming, states);
-    let mut groups: HashMap<(u32, State, u32), (Group, u32)> = HashMap::new();
+    let mut groups: HashMap<Explanation, (Group, u32)> = HashMap::new();
     for ((site, state), draw) in draws {
         for (holder, share) in holders(naming, dominators, &draw.positions) {
             let part = |sum: u64| (sum as f64 * share.0).round() as u64;
@@ -68,7 +71,7 @@ pub fn held(naming: &mut Naming, dominators: &Dominators, states: &[State]) -> V
             group.members.push(member);
         }
     }
-    let mut groups: Vec<((u32, State, u32), (Group, u32))> = groups.into_iter().collect();
+    let mut groups: Vec<(Explanation, (Group, u32))> = groups.into_iter().collect();
     groups.sort_by_key(|(key, (group, _))| (core::cmp::Reverse(group.bytes), *key));
     groups
         .into_iter()

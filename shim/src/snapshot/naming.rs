@@ -245,7 +245,7 @@ impl<'a, 'w> Naming<'a, 'w> {
         if let Some(root) = self.found.roots.get(&self.node_at(up))
             && !self.is_object(up)
         {
-            return (up, self.from_root(root, up, position));
+            return (up, self.way_from_root(root, up, position));
         }
         if !self.is_object(up) || !self.is_object(position) {
             return (up, self.word(up, position));
@@ -310,7 +310,7 @@ impl<'a, 'w> Naming<'a, 'w> {
             || reader.dict_of(object) == Some(dict)
     }
 
-    fn from_root(&self, root: &Root, up: u32, position: u32) -> Way {
+    fn way_from_root(&self, root: &Root, up: u32, position: u32) -> Way {
         if let Root::Frame(at) = root
             && let Some(frame) = self.inputs.frames.get(*at)
             && let Some(way) =
