@@ -166,7 +166,8 @@ impl Solver {
         }
         self.semi = (0..members as u32).collect();
         self.label = self.semi.clone();
-        self.ancestor = vec![0; members];
+        // Not linked yet; the root above all is never linked.
+        self.ancestor = vec![NONE; members];
         self.idom = self.parent.clone();
         for number in (1..members).rev() {
             let mut semi = self.parent[number];
@@ -197,12 +198,12 @@ impl Solver {
 
     /// The node with the smallest semidominator on the linked path above, which is made shorter.
     fn eval(&mut self, number: u32) -> u32 {
-        if self.ancestor[number as usize] == 0 {
+        if self.ancestor[number as usize] == NONE {
             return self.label[number as usize];
         }
         let mut path = Vec::new();
         let mut at = number;
-        while self.ancestor[self.ancestor[at as usize] as usize] != 0 {
+        while self.ancestor[self.ancestor[at as usize] as usize] != NONE {
             path.push(at);
             at = self.ancestor[at as usize];
         }
