@@ -97,7 +97,14 @@ impl<'a> Holders<'a, '_> {
             Some(at) => at,
             // Another way leads to the sample, or its path was cut: the holder's own is told then.
             None if holder != 0 && sample != 0 => return self.describe(holder, 0),
-            None => path.len() - 1,
+            // The names at the path's beginning; what comes behind them is one of many.
+            None => {
+                let named = |stop: &&Stop| {
+                    use Step::{Attribute, Closure, Default, Global, Local};
+                    matches!(stop.node.step, Global | Attribute | Closure | Local | Default)
+                };
+                path.iter().skip(1).take_while(named).count().clamp(1, path.len().max(2) - 1)
+            }
         };
         let root = self.root(&path);
         let told =

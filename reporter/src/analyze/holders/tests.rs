@@ -180,7 +180,10 @@ fn many_modules_are_the_registry_of_modules() {
     assert_eq!(found.text, "sys.modules: many modules, such as module plugin_7 → DATA (list)");
     let deep = snapshot.object(data, Step::Index, "3", "str");
     let found = of(&snapshot, 0, deep);
-    assert!(found.text.starts_with("several; one of them "), "{}", found.text);
+    let expected = "several; one of them module plugin_7 → DATA (list) → str";
+    assert_eq!((found.text.as_str(), found.subject.as_str()), (expected, "plugin_7.DATA"));
+    let alone = snapshot.root(NodeKind::Stack, "");
+    assert_eq!(of(&snapshot, 0, alone).text, "several; one of them the stack of a thread");
 }
 
 #[test]
