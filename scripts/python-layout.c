@@ -22,6 +22,24 @@
 #include "internal/pycore_stackref.h"
 #endif
 
+#if PY_VERSION_HEX >= 0x03090000
+#include "internal/pycore_gc.h"
+#include "internal/pycore_interp.h"
+#else
+#include "internal/pycore_pymem.h"
+#endif
+#if PY_VERSION_HEX >= 0x030B0000
+#include "internal/pycore_dict.h"
+#else
+// Defined only in Objects/dict-common.h of the sources until 3.10.
+struct _dictkeysobject {
+    Py_ssize_t dk_refcnt, dk_size;
+    void *dk_lookup;
+    Py_ssize_t dk_usable, dk_nentries;
+    char dk_indices[];
+};
+#endif
+
 #ifdef Py_GIL_DISABLED
 #error "free-threaded builds have other layouts and are not supported"
 #endif
@@ -134,6 +152,85 @@ static void strings(void) {
     STATE_BIT("unicode.ascii_bit", ascii = 1);
 }
 
+// What the heap snapshot reads, for objects.rs.
+static void objects(void) {
+    AT("object.keys_entries", PyDictKeysObject, dk_nentries);
+    AT("object.keys_indices", PyDictKeysObject, dk_indices);
+#if PY_VERSION_HEX >= 0x030B0000
+    AT("object.keys_log2_index", PyDictKeysObject, dk_log2_index_bytes);
+    AT("object.keys_kind", PyDictKeysObject, dk_kind);
+    AT("object.values_first", PyDictValues, values);
+#else
+    IS("object.values_first", 0);
+#endif
+    AT("object.dict_keys", PyDictObject, ma_keys);
+    AT("object.dict_values", PyDictObject, ma_values);
+    AT("object.list_items", PyListObject, ob_item);
+    AT("object.tuple_items", PyTupleObject, ob_item);
+    AT("object.type_name", PyTypeObject, tp_name);
+    AT("object.type_basicsize", PyTypeObject, tp_basicsize);
+    AT("object.type_flags", PyTypeObject, tp_flags);
+    AT("object.type_traverse", PyTypeObject, tp_traverse);
+    AT("object.type_members", PyTypeObject, tp_members);
+    AT("object.type_base", PyTypeObject, tp_base);
+    AT("object.type_dict", PyTypeObject, tp_dict);
+    AT("object.type_dictoffset", PyTypeObject, tp_dictoffset);
+    AT("object.type_qualname", PyHeapTypeObject, ht_qualname);
+    AT("object.type_cached_keys", PyHeapTypeObject, ht_cached_keys);
+    AT("object.function_code", PyFunctionObject, func_code);
+    AT("object.function_closure", PyFunctionObject, func_closure);
+    AT("object.function_defaults", PyFunctionObject, func_defaults);
+    AT("object.function_kwdefaults", PyFunctionObject, func_kwdefaults);
+    AT("object.function_dict", PyFunctionObject, func_dict);
+    IS("object.function_module", offsetof(PyFunctionObject, func_module));
+    AT("object.function_qualname", PyFunctionObject, func_qualname);
+    AT("object.weakref_object", PyWeakReference, wr_object);
+    AT("object.cell_content", PyCellObject, ob_ref);
+    AT("object.tstate_thread_id", PyThreadState, thread_id);
+#if PY_VERSION_HEX >= 0x030B0000
+    AT("object.frame_locals", _PyInterpreterFrame, localsplus);
+    AT("object.code_nlocals", PyCodeObject, co_nlocalsplus);
+    AT("object.code_names", PyCodeObject, co_localsplusnames);
+    IS("object.code_cellvars", 0);
+    AT("object.code_freevars", PyCodeObject, co_nfreevars);
+    AT("object.frame_object_frame", PyFrameObject, f_frame);
+    AT("object.generator_frame", PyGenObject, gi_iframe);
+#else
+    AT("object.frame_locals", PyFrameObject, f_localsplus);
+    AT("object.code_nlocals", PyCodeObject, co_nlocals);
+    AT("object.code_names", PyCodeObject, co_varnames);
+    AT("object.code_cellvars", PyCodeObject, co_cellvars);
+    AT("object.code_freevars", PyCodeObject, co_freevars);
+    IS("object.frame_object_frame", 0);
+    AT("object.generator_frame", PyGenObject, gi_frame);
+#endif
+#if PY_VERSION_HEX >= 0x030C0000
+    AT("object.code_stack", PyCodeObject, co_framesize);
+#elif PY_VERSION_HEX >= 0x030B0000
+    AT("object.code_stack", PyCodeObject, co_stacksize);
+#else
+    IS("object.code_stack", 0);
+#endif
+#if PY_VERSION_HEX >= 0x03090000
+    AT("object.gc", PyInterpreterState, gc);
+#else
+    AT("object.gc", _PyRuntimeState, gc);
+#endif
+    AT("object.gc_enabled", struct _gc_runtime_state, enabled);
+    AT("object.gc_generations", struct _gc_runtime_state, generations);
+    AT("object.gc_permanent", struct _gc_runtime_state, permanent_generation);
+    IS("object.generation", sizeof(struct gc_generation));
+    AT("object.generation_threshold", struct gc_generation, threshold);
+    AT("object.generation_count", struct gc_generation, count);
+#if PY_VERSION_HEX >= 0x030B0000
+    AT("object.atexit", PyInterpreterState, atexit.callbacks);
+#elif PY_VERSION_HEX >= 0x030A0000
+    IS("object.atexit", offsetof(PyInterpreterState, atexit) + offsetof(struct atexit_state, callbacks));
+#else
+    IS("object.atexit", 0);
+#endif
+}
+
 static void debug_offsets(void) {
 #if PY_VERSION_HEX >= 0x030D0000
     DEBUG(version);
@@ -162,6 +259,7 @@ int main(void) {
     code();
     runtime();
     strings();
+    objects();
     debug_offsets();
     return 0;
 }
