@@ -131,7 +131,7 @@ const FIRST_SLOTS: usize = 4096;
 const MOST_KEYS: usize = 32;
 
 /// From so many sites on, native frames no longer multiply the sites of Python blocks.
-const MANY_SITES: u32 = 60_000;
+const MANY_SITES: u32 = 120_000;
 /// Definitions that may wait for the collector.
 const MOST_WAITING: usize = 4096;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use pyshim_dump::layout::{HEADER_LEN, MAJOR};
+use pyshim_dump::layout::{HEADER_LEN, MAJOR, SEALED_LEN};
 use pyshim_dump::{Dump, Error};
 use pyshim_tests::{Run, interpreters, program, reporter};
 use tempfile::TempDir;
@@ -107,17 +107,19 @@ fn truncated_dumps_are_refused() {
 
 #[test]
 fn a_bent_bit_is_found_or_changes_nothing() {
-    let expected = format!("{:?}", Dump::parse(whole()).expect("a dump"));
+    // How snapshots went is written beside the seal, by others than the process.
+    let content = |mut dump: Dump| {
+        dump.snapshots = Default::default();
+        format!("{dump:?}")
+    };
+    let expected = content(Dump::parse(whole()).expect("a dump"));
     let mut found = 0;
     for (at, bit) in bits() {
         match Dump::parse(&with(|bytes| bytes[at] ^= bit)) {
             Err(_) => found += 1,
             Ok(dump) => {
-                assert!(
-                    format!("{dump:?}") == expected,
-                    "bit {bit} of byte {at} changes the content"
-                );
-                assert!(at >= HEADER_LEN, "bit {bit} of byte {at} of the header goes unnoticed");
+                assert!(content(dump) == expected, "bit {bit} of byte {at} changes the content");
+                assert!(at >= SEALED_LEN, "bit {bit} of byte {at} of the header goes unnoticed");
             }
         }
     }

@@ -71,6 +71,7 @@ pub fn take() -> Vec<u8> {
     set(Gauge::Stacks, shares.stacks);
     set(Gauge::Shim, shares.dump + sys::own_resident());
     set(Gauge::Rss, shares.total);
+    set(Gauge::MemoryLimit, memory_limit());
     let status = sys::read_file(b"/proc/self/status\0");
     let text = String::from_utf8_lossy(&status);
     let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).map_or(0, kib);
