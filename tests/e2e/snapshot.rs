@@ -160,15 +160,16 @@ fn what_hangs_from_an_object_is_retained() {
         let holder = heap.nodes.iter().find(|node| heap.text(node.label) == "HOLDER");
         let holder = holder.unwrap_or_else(|| panic!("no node; {:?}", heap.groups.first()));
         // The blocks of a thousand bytearrays and their objects, but not what another holds too.
-        let least = 1000 * 10_001;
-        let range = least..least + 300_000;
+        // (A stale word may make a few of them look held by another: a hundredth or two.)
+        let all = 1000 * 10_001;
+        let range = all - all / 50..all + 300_000;
         assert!(
             range.contains(&holder.retained),
             "CPython {}: {} retained",
             interpreter.version,
             holder.retained
         );
-        assert!((2001..7000).contains(&holder.retained_count), "{}", holder.retained_count);
+        assert!((1960..7000).contains(&holder.retained_count), "{}", holder.retained_count);
     });
 }
 
