@@ -6,7 +6,7 @@ import types
 from pace import ticks
 
 SOURCE = """
-DATA = list(range(1000))
+DATA = list(range(5000, 6000))
 
 def run(x):
     return DATA[x]
