@@ -1,34 +1,19 @@
 //! The verbs `diff` and `check` from arguments to output, over dumps that were put together by hand.
 
+#[path = "support/called.rs"]
+mod called;
 mod support;
 
-use std::ffi::OsString;
 use std::fs;
 use std::mem::offset_of;
 use std::path::PathBuf;
 
+use called::reporter;
 use pyshim_dump::layout::Header;
 use pyshim_dump::record::{Frame, Origin};
-use pyshim_reporter::cli::{self, Streams};
 use serde_json::Value;
 use support::{Maker, Numbers, leaky};
 use tempfile::TempDir;
-
-struct Said {
-    status: u8,
-    out: String,
-    err: String,
-}
-
-fn reporter(arguments: &[&str]) -> Said {
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut streams =
-        Streams { out: &mut out, err: &mut err, colour_out: false, colour_err: false };
-    let all = ["reporter"].iter().chain(arguments).map(OsString::from);
-    let status = cli::main(all, &mut streams);
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Said { status, out: text(out), err: text(err) }
-}
 
 /// Dumps in a folder of their own.
 struct Folder(TempDir);

@@ -1,5 +1,7 @@
 //! The verb `summarize` from arguments to output, over dumps that were put together by hand.
 
+#[path = "support/called.rs"]
+mod called;
 mod support;
 
 use std::ffi::OsString;
@@ -7,28 +9,13 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use called::{Said, reporter};
 use pyshim_dump::layout::{HEADER_LEN, Lost};
 use pyshim_dump::record::{Frame, Origin, Record};
 use pyshim_reporter::cli::{self, Streams};
 use serde_json::Value;
 use support::{Maker, Numbers, leaky};
 use tempfile::TempDir;
-
-struct Said {
-    status: u8,
-    out: String,
-    err: String,
-}
-
-fn reporter(arguments: &[&str]) -> Said {
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut streams =
-        Streams { out: &mut out, err: &mut err, colour_out: false, colour_err: false };
-    let all = ["reporter"].iter().chain(arguments).map(OsString::from);
-    let status = cli::main(all, &mut streams);
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Said { status, out: text(out), err: text(err) }
-}
 
 fn summarize(path: &Path, options: &[&str]) -> Said {
     let mut arguments = vec!["summarize", path.to_str().unwrap()];

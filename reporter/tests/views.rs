@@ -1,10 +1,12 @@
 //! What the views make of a report that was put together by hand. `BLESS=1` writes the golden
 //! files anew; one that is missing fails.
 
-use std::fs;
-use std::path::PathBuf;
+#[path = "support/golden.rs"]
+mod golden;
+
 use std::rc::Rc;
 
+use golden::golden;
 use pyshim_dump::Amount;
 use pyshim_reporter::analyze::causes::{Cause, Confidence, Forecast, Kind, Verdict};
 use pyshim_reporter::analyze::report::{
@@ -14,18 +16,6 @@ use pyshim_reporter::analyze::report::{
 use pyshim_reporter::analyze::roles::Role;
 use pyshim_reporter::read::State;
 use pyshim_reporter::view::{Paint, json, markdown, text};
-
-fn golden(name: &str, found: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("BLESS").is_some_and(|bless| bless == "1") {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, found).unwrap();
-        return;
-    }
-    let expected = fs::read_to_string(&path)
-        .unwrap_or_else(|error| panic!("{}: {error}; BLESS=1 writes it", path.display()));
-    assert_eq!(found, expected, "{name} changed; if that is right, BLESS=1 writes it anew");
-}
 
 fn python(file: &str, line: u32, function: &str, source: Option<&str>) -> Rc<Frame> {
     Rc::new(Frame::Python {

@@ -1,38 +1,23 @@
 //! What needs a heap snapshot: causes in JSON, `why`, `--by type`, and asking a running process.
 
+#[path = "support/called.rs"]
+mod called;
 mod support;
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use called::reporter;
 use pyshim_dump::heap::{NodeKind, State, Step};
 use pyshim_dump::layout::{Beside, Header, SnapshotState};
 use pyshim_dump::record::Record;
-use pyshim_reporter::cli::{self, Streams};
 use serde_json::Value;
 use support::heap::Snapshot;
 use support::{Maker, leaky};
 use tempfile::TempDir;
-
-struct Said {
-    status: u8,
-    out: String,
-    err: String,
-}
-
-fn reporter(arguments: &[&str]) -> Said {
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut streams =
-        Streams { out: &mut out, err: &mut err, colour_out: false, colour_err: false };
-    let all = ["reporter"].iter().chain(arguments).map(OsString::from);
-    let status = cli::main(all, &mut streams);
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Said { status, out: text(out), err: text(err) }
-}
 
 /// [`leaky`] with a snapshot that explains its leak and its cache.
 fn explained() -> Maker {
