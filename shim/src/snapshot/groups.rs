@@ -94,15 +94,15 @@ fn finish(naming: &mut Naming, group: &mut Group, sample: u32, holder: u32) {
     let shape = shape(naming, sample, holder);
     group.shape = naming.strings.id(&shape);
     // The dict may lie above the holder: a dictionary object and its dict are one for people.
-    let mut dict = holder;
-    for _ in 0..3 {
-        if dict == NONE || naming.holds_own_key(dict) {
-            break;
-        }
-        dict = naming.found.graph.parent[dict as usize];
+    let mut near = vec![holder];
+    while let Some(&at) = near.last().filter(|&&at| at != NONE && near.len() < 4) {
+        near.push(naming.found.graph.parent[at as usize]);
     }
-    let below = if dict == NONE { below_holder(naming, sample, holder) } else { NONE };
-    if (dict != NONE && naming.holds_own_key(dict) || below != NONE && naming.holds_own_key(below))
+    // Above is a root: it lies below.
+    if near.last() == Some(&NONE) {
+        near.push(below_holder(naming, sample, holder));
+    }
+    if near.iter().any(|&at| at != NONE && naming.holds_own_key(at))
         && let Some(at) = (group.holder as usize).checked_sub(1)
         && let Some(node) = naming.nodes.get_mut(at)
     {
