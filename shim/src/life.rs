@@ -435,7 +435,24 @@ fn take_final(guard: &Guard) {
     snapshot::take_last(guard, smaps, live, true);
     collector::round(true);
     census::take(BlobKind::FinalCensus);
+    let_daemon_threads_go();
 }
+
+/// Daemon threads that wait for the interpreter lock of CPython 3.10 look every 5 ms whether they
+/// must end; one that next looks between the end of the interpreter and that of the process reads
+/// what was freed, and crashes. As the teardown takes a little longer with us than without, that is
+/// let happen before it, while they may still look.
+fn let_daemon_threads_go() {
+    if walk::layout().is_none_or(|layout| layout.minor != 10) {
+        return;
+    }
+    let until = since_start_ns() + DAEMONS_LOOK_NS;
+    while other_threads() && since_start_ns() < until {
+        sys::sleep_ns(200_000);
+    }
+}
+/// Their interval (`sys.getswitchinterval`), and a little for the scheduler.
+const DAEMONS_LOOK_NS: u64 = 7_000_000;
 
 /// Registered before anything else, so it runs after every other handler and destructor.
 extern "C" fn exited(status: c_int, _: *mut c_void) {
@@ -459,25 +476,38 @@ pub fn end(kind: EndKind, status: i32) -> bool {
             return false;
         }
     }
-    if store::header().final_ns.load(Relaxed) == 0 {
+    let stock_taken = store::header().final_ns.load(Relaxed) != 0;
+    if stock_taken {
+        collector::last_definitions();
+    } else {
         let smaps = gauges::take();
         if let (Some(guard), true) = (&guard, kind != EndKind::Exec) {
             snapshot::take_last(guard, smaps, peak::live_bytes(), python::holds_lock());
         }
         census::take(BlobKind::Census);
+        collector::round(true);
     }
-    collector::round(true);
     let header = store::header();
     header.end_status.store(status, Relaxed);
     header.end_ns.store(since_start_ns(), Relaxed);
     header.end_kind.store(kind as u32, SeqCst);
     PHASE.store(PASSIVE, SeqCst);
-    STORE.lock().seal();
+    // The interpreter is gone, and where its daemon threads live, time is short: CPython 3.10 lets
+    // one that waits for the interpreter lock read what was freed if the process is not gone within
+    // some 2 ms. Nor is it certain that they count no more.
+    if !(stock_taken && other_threads()) {
+        STORE.lock().seal();
+    }
     if kind != EndKind::Exec {
         snapshot::linger();
     }
     drop(guard);
     true
+}
+
+/// Whether the process has threads besides this one and the collector.
+fn other_threads() -> bool {
+    sys::thread_count().is_none_or(|count| count > 1 + u64::from(!collector::is_missing()))
 }
 
 /// `exec` failed: the process goes on as it was.

@@ -197,8 +197,11 @@ fn two_thousand_threads_come_and_go() {
 #[test]
 fn daemon_threads_allocate_to_the_end() {
     on_every_interpreter(|python| {
-        for _ in 0..4 {
-            let ran = compare(|| Run::python(python, "life/daemons.py"));
+        // 3.10 alone crashes now and then by itself; it must not more often.
+        for _ in 0..if python.minor == 10 { 12 } else { 4 } {
+            let ran = Run::python(python, "life/daemons.py").shim();
+            assert_eq!((ran.output.status.code(), &*ran.stdout()), (Some(0), "main ends\n"));
+            assert_eq!(ran.stderr(), "");
             assert_eq!(ended(&ran.dump()), EXITED);
         }
     });

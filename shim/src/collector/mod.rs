@@ -24,7 +24,7 @@ use pyshim_dump::record::{self, Record};
 
 use crate::guard::{Guard, thread_pointer};
 use crate::sites::SITES;
-use crate::spin::SpinLock;
+use crate::spin::{Locked, SpinLock};
 use crate::store::{self, STORE, Store};
 use crate::{epoch, life, snapshot, sys};
 
@@ -112,16 +112,30 @@ pub fn discard() {
     };
 }
 
-/// One round. Called by the thread, and once more at the end.
+/// One round. Called by the thread, and once more before stock is taken.
 pub fn round(last: bool) {
     let now = life::since_start_ns();
     let header = store::header();
     header.heartbeat_ns.store(now, Relaxed);
     epoch::advance(life::since_epoch_ms());
+    let mut rounds = definitions(now);
+    let rounds = &mut *rounds;
+    rounds.timeline.round(now, last);
+    if !last {
+        rounds.census.round(now);
+    }
+}
+
+/// At the end, after stock was taken: what was defined meanwhile.
+pub fn last_definitions() {
+    drop(definitions(life::since_start_ns()));
+}
+
+/// Brings what is new of modules and sites into the log.
+fn definitions(now: u64) -> Locked<'static, Rounds> {
     // The loader's lock is taken here, so none of ours may be held.
     let modules = modules::look();
     let mut rounds = ROUNDS.lock();
-    let rounds = &mut *rounds;
     if let Some(modules) = modules {
         rounds.modules.note(modules, now);
     }
@@ -131,10 +145,7 @@ pub fn round(last: bool) {
     } else {
         drain(&mut STORE.lock());
     }
-    rounds.timeline.round(now, last);
-    if !last {
-        rounds.census.round(now);
-    }
+    rounds
 }
 
 /// Writes down the name that somebody gave to this moment.
