@@ -203,8 +203,7 @@ impl Context {
 /// Appends `record`, framing included. Start anew with an empty context where
 /// the record before this one may not be in the log.
 pub fn write(out: &mut Vec<u8>, context: &mut Context, record: &Record) {
-    let start = out.len();
-    out.extend_from_slice(&[0; FRAMING]);
+    let start = begin(out);
     let kind = match record {
         Record::Process(process) => {
             put_bytes(out, process.executable.as_bytes());
@@ -244,13 +243,9 @@ pub fn write(out: &mut Vec<u8>, context: &mut Context, record: &Record) {
             UNLOAD
         }
         Record::Site { id, origin, truncated, frames } => {
-            put(out, u64::from(*id));
-            out.push(*origin as u8);
-            out.push(u8::from(*truncated));
             let same = context.last.iter().rev().zip(frames.iter().rev());
             let shared = same.take_while(|(one, other)| one == other).count();
-            put(out, shared as u64);
-            put_frames(out, &frames[..frames.len() - shared]);
+            put_site(out, (*id, *origin, *truncated), shared, &frames[..frames.len() - shared]);
             context.last.clone_from(frames);
             SITE
         }
@@ -264,6 +259,37 @@ pub fn write(out: &mut Vec<u8>, context: &mut Context, record: &Record) {
             MARK
         }
     };
+    end(out, start, kind);
+}
+
+/// Appends a site, whose writer knows how many outer frames it has in common with the site before
+/// it in the log; `frames` are the others, innermost first. What `write` remembers is not told.
+pub fn write_site(out: &mut Vec<u8>, site: (u32, Origin, bool), shared: usize, frames: &[Frame]) {
+    let start = begin(out);
+    put_site(out, site, shared, frames);
+    end(out, start, SITE);
+}
+
+fn put_site(
+    out: &mut Vec<u8>,
+    (id, origin, truncated): (u32, Origin, bool),
+    shared: usize,
+    frames: &[Frame],
+) {
+    put(out, u64::from(id));
+    out.push(origin as u8);
+    out.push(u8::from(truncated));
+    put(out, shared as u64);
+    put_frames(out, frames);
+}
+
+fn begin(out: &mut Vec<u8>) -> usize {
+    let start = out.len();
+    out.extend_from_slice(&[0; FRAMING]);
+    start
+}
+
+fn end(out: &mut [u8], start: usize, kind: u8) {
     let len = (out.len() - start - FRAMING) as u32;
     out[start + 8] = kind;
     let crc = crc32fast::hash(&out[start + 8..]);

@@ -168,7 +168,7 @@ pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock) -> u32 {
     let key = sites::as_key(mix(mix(hash, native), origin as u64));
     match sites::find(key) {
         Some(site) => site,
-        None => sites::define(guard, &Place { anchor, top, extent, origin }, key),
+        None => sites::define(guard, &Place { anchor, top, hint, extent, origin }, key),
     }
 }
 

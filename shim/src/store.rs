@@ -16,8 +16,6 @@ use pyshim_dump::layout::{
     MAGIC, MAJOR, MAX_EXTENTS, MINOR, Moments, SEALED_LEN, sites_through,
 };
 
-use pyshim_dump::record::Context;
-
 use crate::spin::SpinLock;
 use crate::sys::{self, Errno};
 
@@ -45,8 +43,6 @@ pub struct Store {
     log: *mut u8,
     log_capacity: usize,
     log_used: usize,
-    /// What the next record may refer to.
-    pub context: Context,
 }
 
 // SAFETY: the raw pointer is a mapping of the process, not tied to a thread.
@@ -153,7 +149,6 @@ impl Store {
             log: core::ptr::null_mut(),
             log_capacity: 0,
             log_used: 0,
-            context: Context::new(),
         }
     }
 
@@ -259,10 +254,13 @@ impl Store {
         let len = sites * size_of::<Counters>();
         let counters_at = self.grow_file(fd, len as u64)?;
         let moments_at = self.grow_file(fd, len as u64)?;
+        // Sites that are counted before there is a file.
+        let used = (header().site_count.load(Relaxed) as usize).saturating_sub(first).min(sites);
+        let used = used * size_of::<Counters>();
         // SAFETY: the ranges lie in the arrays' own memory, and stay readable and writable.
         unsafe {
-            map_keeping(COUNTERS.load(Relaxed).add(first).cast(), len, fd, counters_at)?;
-            map_keeping(MOMENTS.load(Relaxed).add(first).cast(), len, fd, moments_at)?;
+            map_keeping(COUNTERS.load(Relaxed).add(first).cast(), used, len, fd, counters_at)?;
+            map_keeping(MOMENTS.load(Relaxed).add(first).cast(), used, len, fd, moments_at)?;
         }
         self.add_extent(ExtentKind::Counters, index, counters_at, len as u64)?;
         self.add_extent(ExtentKind::Moments, index, moments_at, len as u64)?;
@@ -506,19 +504,24 @@ impl HeapPlace {
     }
 }
 
-/// Maps a piece of the file over memory and puts back what was there.
+/// Maps a piece of the file over memory and puts back what was there in its first `used` bytes; no
+/// more was.
 ///
 /// # Safety
-/// The range must be the store's own, readable and writable.
-unsafe fn map_keeping(at: *mut u8, len: usize, fd: i32, offset: u64) -> Result<(), Failure> {
+/// The range must be the store's own, readable and writable, and at least `used` bytes long.
+unsafe fn map_keeping(
+    at: *mut u8,
+    used: usize,
+    len: usize,
+    fd: i32,
+    offset: u64,
+) -> Result<(), Failure> {
     // SAFETY: the caller's promise. What another thread counts between the two copies is lost;
     // the caller of `create` notes that where there can be one.
     unsafe {
-        let before = core::slice::from_raw_parts(at, len).to_vec();
+        let before = core::slice::from_raw_parts(at, used).to_vec();
         sys::map_file_over(at, len, fd, offset)?;
-        if before.iter().any(|&byte| byte != 0) {
-            core::ptr::copy_nonoverlapping(before.as_ptr(), at, len);
-        }
+        core::ptr::copy_nonoverlapping(before.as_ptr(), at, used);
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ use pyshim_dump::layout::Lost;
 use pyshim_dump::record::{self, Record};
 
 use crate::guard::{Guard, thread_pointer};
-use crate::sites::SITES;
+use crate::sites::{Definition, SITES};
 use crate::spin::{Locked, SpinLock};
 use crate::store::{self, STORE, Store};
 use crate::{epoch, life, snapshot, sys};
@@ -37,7 +37,7 @@ const AFTER_FORK_NS: u64 = 100_000_000;
 /// A program that ends sooner than this never sees the thread.
 const AFTER_START_NS: u64 = 20_000_000;
 
-static LINE: OnceLock<(Sender<Record>, Receiver<Record>)> = OnceLock::new();
+static LINE: OnceLock<(Sender<Definition>, Receiver<Definition>)> = OnceLock::new();
 
 /// What the rounds keep between them.
 pub struct Rounds {
@@ -63,13 +63,21 @@ pub fn prepare() {
 
 /// Puts a definition into the channel, or gives it back. Neither waits nor
 /// allocates: the receiving side never blocks on the channel, so nobody is woken.
-pub fn send(record: Record) -> Result<(), Record> {
+pub fn send(definition: Definition) -> Result<(), Definition> {
     match LINE.get() {
-        Some((sender, _)) => sender.try_send(record).map_err(|error| match error {
-            TrySendError::Full(record) | TrySendError::Disconnected(record) => record,
+        Some((sender, _)) => sender.try_send(definition).map_err(|error| match error {
+            TrySendError::Full(definition) | TrySendError::Disconnected(definition) => definition,
         }),
-        None => Err(record),
+        None => Err(definition),
     }
+}
+
+/// A site that others refer to may be missing in the log.
+static BROKEN: AtomicBool = AtomicBool::new(false);
+
+/// Whether the next site must not refer to the one before it.
+pub fn begins_anew() -> bool {
+    BROKEN.load(Relaxed)
 }
 
 /// Brings what is in the channel into the log.
@@ -79,31 +87,57 @@ pub fn drain(store: &mut Store) {
     if !store.exists() {
         return;
     }
-    let mut batch = Vec::new();
-    let mut count = 0;
-    for record in receiver.try_iter().take(CHANNEL) {
-        record::write(&mut batch, &mut store.context, &record);
-        count += 1;
-        if batch.len() >= 32 << 10 {
-            append(store, &mut batch, &mut count);
+    let mut batch = Batch { bytes: Vec::new(), count: 0 };
+    for definition in receiver.try_iter().take(CHANNEL) {
+        match definition {
+            // Sites come the other way, so nothing is referred to.
+            Definition::Record(record) => {
+                record::write(&mut batch.bytes, &mut record::Context::new(), &record);
+            }
+            Definition::Site { id, origin, truncated, shared, frames } => {
+                if shared == 0 {
+                    BROKEN.store(false, Relaxed);
+                } else if BROKEN.load(Relaxed) {
+                    lose_definitions(1);
+                    continue;
+                }
+                record::write_site(&mut batch.bytes, (id, origin, truncated), shared, &frames);
+            }
+        }
+        batch.count += 1;
+        if batch.bytes.len() >= 32 << 10 {
+            batch.append(store);
         }
     }
-    append(store, &mut batch, &mut count);
+    batch.append(store);
 }
 
-fn append(store: &mut Store, batch: &mut Vec<u8>, count: &mut u64) {
-    if !batch.is_empty() && store.append(batch).is_err() {
-        store.context = record::Context::default();
-        store::header().lost[Lost::Definitions as usize].fetch_add(*count, Relaxed);
+/// Records on their way into the log.
+struct Batch {
+    bytes: Vec<u8>,
+    count: u64,
+}
+
+impl Batch {
+    fn append(&mut self, store: &mut Store) {
+        if !self.bytes.is_empty() && store.append(&self.bytes).is_err() {
+            BROKEN.store(true, Relaxed);
+            lose_definitions(self.count);
+        }
+        self.bytes.clear();
+        self.count = 0;
     }
-    batch.clear();
-    *count = 0;
+}
+
+fn lose_definitions(count: u64) {
+    store::header().lost[Lost::Definitions as usize].fetch_add(count, Relaxed);
 }
 
 /// In a forked child: what its parent was about to write is the parent's.
 pub fn discard() {
     if let Some((_, receiver)) = LINE.get() {
         receiver.try_iter().for_each(drop);
+        BROKEN.store(false, Relaxed);
     }
     *ROUNDS.lock() = Rounds {
         timeline: timeline::Keeper::new(),

@@ -14,7 +14,7 @@ use crate::spin::SpinLock;
 use crate::sys;
 
 use super::unwind::{End, Stop, by_rules};
-use super::{Anchor, IN_REGISTER, MAX_NATIVE, Recursion, Stack, unwind};
+use super::{Anchor, IN_REGISTER, MAX_NATIVE, NativeFrame, Recursion, Stack, unwind};
 use crate::python::walk::Top;
 
 const PATHS: usize = 1024;
@@ -37,7 +37,9 @@ const REGISTER: u32 = u32::MAX;
 struct Path {
     key: u64,
     hash: u64,
-    count: usize,
+    count: u32,
+    /// The last word is not one of its frames but what ended it: a frame of the evaluation loop.
+    ended: u32,
     checks: [Check; CHECKS],
 }
 
@@ -108,13 +110,41 @@ pub fn release() {
     FREE.release();
 }
 
+/// Paths of different length end at different depths: the stack pointer tells them apart. Where it
+/// lies otherwise makes no difference to whether a path holds.
+#[inline(always)]
+fn place_key(anchor: Anchor, hint: u64) -> u64 {
+    mix(hint ^ (anchor.sp as u64) << 16, anchor.caller()) | 1
+}
+
+/// The frames of the path that [`key`] found at this very call; `false` if it is not kept.
+pub fn recall(guard: &Guard, anchor: Anchor, hint: u64, out: &mut Stack) -> bool {
+    let cache = guard.thread.paths.get();
+    if cache.is_null() {
+        return false;
+    }
+    let key = place_key(anchor, hint);
+    // SAFETY: as in `key`.
+    let path = unsafe { &(&(*cache).paths)[key as usize >> 1 & (PATHS - 1)] };
+    if path.key != key {
+        return false;
+    }
+    out.clear();
+    let mut recursion = Recursion::new();
+    let words = path.checks.iter().take((path.count - path.ended) as usize);
+    for check in words.filter(|check| check.relative == 0) {
+        if !recursion.repeats(check.value) {
+            out.push(NativeFrame { pc: check.value, ..NativeFrame::default() });
+        }
+    }
+    true
+}
+
 /// Key of the native stack at `anchor`. `hint` should differ where the native
 /// path is likely to (the Python instruction that runs).
 #[inline(always)]
 pub fn key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> u64 {
-    // Paths of different length end at different depths: the stack pointer tells them apart. Where
-    // it lies otherwise makes no difference to whether a path holds.
-    let key = mix(hint ^ (anchor.sp as u64) << 16, anchor.caller()) | 1;
+    let key = place_key(anchor, hint);
     let cache = guard.thread.paths.get();
     if !cache.is_null() {
         // SAFETY: the thread's own cache; only this thread uses it, inside the guard.
@@ -130,7 +160,7 @@ pub fn key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> u64
 impl Path {
     #[inline(always)]
     fn holds(&self, anchor: Anchor) -> bool {
-        for check in self.checks.iter().take(self.count) {
+        for check in self.checks.iter().take(self.count as usize) {
             let word = if check.offset == REGISTER {
                 anchor.bp as u64
             } else {
@@ -149,7 +179,7 @@ impl Path {
     /// Adds a word; one too many spoils the path.
     #[inline(always)]
     fn push(&mut self, check: Check) {
-        match self.checks.get_mut(self.count) {
+        match self.checks.get_mut(self.count as usize) {
             Some(place) => {
                 *place = check;
                 self.count += 1;
@@ -170,6 +200,7 @@ fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
     let path = &mut cache.paths[key as usize >> 1 & (PATHS - 1)];
     path.key = key;
     path.count = 0;
+    path.ended = 0;
     let distance = |slot: usize| (slot - anchor.sp) as u32;
     let (mut hash, mut frames) = (1, 0);
     let mut recursion = Recursion::new();
@@ -194,6 +225,7 @@ fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
         End::Whole | End::Lost => {}
         End::Evaluation(slot, pc) => {
             path.push(Check { offset: distance(slot), relative: 0, value: pc });
+            path.ended = 1;
         }
     }
     path.hash = hash;

@@ -302,7 +302,7 @@ impl Top {
 
     /// The same for the loop that runs `frame`, however many frames further out it began: without
     /// it, native frames of callers could not be told from those of what is called.
-    fn boundary_from(&self, mut frame: usize) -> usize {
+    pub fn boundary_from(&self, mut frame: usize) -> usize {
         let (Some(at), Entry::Owners(_)) = (self.layout.frame_owner, self.layout.entry) else {
             return 0;
         };
@@ -321,43 +321,52 @@ impl Top {
         0
     }
 
-    /// Calls `seen` with each Python frame, innermost first. `true` if some were left out.
-    pub fn collect(&self, mut seen: impl FnMut(PythonFrame)) -> bool {
+    /// All frames, innermost first. Returns the frame that comes next if there are more.
+    pub fn frames(&self, out: &mut Vec<RawFrame>) -> usize {
+        let layout = self.layout;
         let mut frame = self.frame;
         let mut left = MAX_PYTHON;
-        let mut pending: Option<PythonFrame> = None;
         while frame != 0 && left > 0 {
             left -= 1;
             // SAFETY: as in `key`.
-            let (view, previous) = unsafe {
-                (read_frame(self.layout, frame), load(frame + self.layout.frame_previous as usize))
-            };
-            match view {
-                View::Python(python) => {
-                    if let Some(done) = pending.replace(python) {
-                        seen(done);
-                    }
-                }
-                // A frame of the C evaluation loop itself: what came before it began that loop.
-                View::Boundary(address) => {
-                    if let Some(mut done) = pending.take() {
-                        done.entry = true;
-                        done.boundary = address;
-                        seen(done);
-                    }
-                }
-                View::Other => {}
+            unsafe {
+                let at = frame + layout.frame_instr as usize;
+                let instruction = match layout.instr {
+                    Instr::Pointer => load::<u64>(at),
+                    Instr::LastiBytes | Instr::LastiUnits => u64::from(load::<u32>(at)),
+                };
+                // An address has 47 bits.
+                let owner =
+                    layout.frame_owner.map_or(0, |at| u64::from(load::<u8>(frame + at as usize)));
+                out.push(RawFrame {
+                    frame,
+                    code: load(frame + layout.frame_code as usize),
+                    state: instruction ^ owner << 56,
+                });
+                frame = load(frame + layout.frame_previous as usize);
             }
-            frame = previous;
         }
-        if let Some(mut last) = pending {
-            last.entry = true;
-            // Frames are left out, but the loop is the same.
-            last.boundary = self.boundary_from(frame);
-            seen(last);
-        }
-        frame != 0
+        frame
     }
+
+    /// What a frame of [`Top::frames`] is.
+    pub fn view(&self, raw: &RawFrame) -> View {
+        // SAFETY: as in `key`.
+        unsafe { read_frame(self.layout, raw.frame) }
+    }
+}
+
+/// A frame word for word: where it lies, what it runs, at which instruction, and whose it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RawFrame {
+    frame: usize,
+    code: u64,
+    state: u64,
+}
+
+impl RawFrame {
+    /// No frame.
+    pub const NONE: RawFrame = RawFrame { frame: 0, code: 0, state: 0 };
 }
 
 /// Calls `seen` with the address of every Python frame of a thread state, innermost first.
@@ -394,18 +403,20 @@ pub struct PythonFrame {
     pub code: usize,
     /// Offset of the running instruction, in bytes of bytecode.
     pub instruction: u32,
-    /// Whether a C evaluation loop begins with it.
+    /// Whether a C evaluation loop begins with it, as far as the frame itself tells.
     pub entry: bool,
-    /// Where on the C stack that loop keeps its own frame; 0: not known.
-    pub boundary: usize,
     /// Whether the interpreter itself would not show it: its function is being called, but has not
     /// come to its first line.
     pub incomplete: bool,
 }
 
-enum View {
+/// What a frame is.
+pub enum View {
+    /// One of Python code.
     Python(PythonFrame),
+    /// The evaluation loop's own: where it lies.
     Boundary(usize),
+    /// Neither.
     Other,
 }
 
@@ -443,7 +454,7 @@ unsafe fn read_frame(layout: &Layout, frame: usize) -> View {
             Entry::Owners(_) => false,
         };
         let incomplete = is_incomplete(layout, frame, code, instruction);
-        View::Python(PythonFrame { code, instruction, entry, boundary: 0, incomplete })
+        View::Python(PythonFrame { code, instruction, entry, incomplete })
     }
 }
 

@@ -1,0 +1,303 @@
+//! The site table: from a stack to its id.
+//!
+//! Two keys. The *raw* key hashes addresses as the hot walk meets them; it is
+//! looked up without a lock ([`raw`]) and is only good while the code at those
+//! addresses lives. The *canonical* key hashes what the frames mean, code object
+//! by content; it decides which site a new raw key belongs to. When a code object
+//! dies, the raw keys that passed through it are forgotten ([`codes`]), so that
+//! another one at its address starts afresh: a site is never mislabelled.
+//!
+//! Everything past a lookup that hits is the slow path, under one lock; it
+//! happens once for each distinct stack, and does anew only what differs from
+//! the stack before ([`stack`], [`line`]).
+
+mod codes;
+mod line;
+mod raw;
+mod stack;
+
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed, Ordering::Release};
+
+use hashbrown::HashMap;
+use pyshim_dump::layout::Lost;
+use pyshim_dump::record::{Frame, Origin, Record};
+
+use crate::guard::Guard;
+use crate::hash::mix;
+use crate::native::{self, Anchor, Extent, paths};
+use crate::python::hooks;
+use crate::python::walk::{self, Top};
+use crate::spin::SpinLock;
+use crate::store::{self, STORE};
+use crate::{heap, life};
+
+use codes::{Codes, Forgotten};
+pub use line::Definition;
+use line::Line;
+pub use raw::{as_key, find};
+use stack::PythonStack;
+
+/// Where blocks are counted whose stack found no room.
+pub const NOWHERE: u32 = 0;
+
+/// The origin of each site, as a number, for whoever must not take a lock.
+pub static ORIGINS: [AtomicU8; store::MAX_SITES as usize] =
+    [const { AtomicU8::new(0) }; store::MAX_SITES as usize];
+
+/// From so many sites on, native frames no longer multiply the sites of Python blocks.
+const MANY_SITES: u32 = 120_000;
+
+/// The part behind the lock.
+pub struct Sites {
+    table: raw::Writer,
+    /// Site ids by canonical key.
+    canonical: Option<HashMap<u64, u32>>,
+    codes: Codes,
+    line: Line,
+    native: native::Stack,
+    python: PythonStack,
+    said_many: bool,
+    /// A block came through Python's hooks while Python ran: so they are in place, and stay.
+    heard_python: bool,
+}
+
+/// See [`Sites`].
+pub static SITES: SpinLock<Sites> = SpinLock::new(Sites {
+    table: raw::Writer::new(),
+    canonical: None,
+    codes: Codes::new(),
+    line: Line::new(),
+    native: native::Stack::new(),
+    python: PythonStack::new(),
+    said_many: false,
+    heard_python: false,
+});
+
+/// Two interpreters with a lock each were seen: "under the lock" no longer means alone.
+pub static SEVERAL_LOCKS: AtomicBool = AtomicBool::new(false);
+
+/// Where a block is being allocated.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// The native stack.
+    pub anchor: Anchor,
+    /// The Python stack.
+    pub top: Option<Top>,
+    /// Where the native stack was looked up ([`paths::key`]).
+    pub hint: u64,
+    /// How much of the native stack is recorded.
+    pub extent: Extent,
+    /// The allocator.
+    pub origin: Origin,
+}
+
+/// The site of a stack whose raw key is new.
+#[cold]
+#[inline(never)]
+pub fn define(guard: &Guard, place: &Place, key: u64) -> u32 {
+    life::on_new_site(guard, place.anchor, place.top.map(|top| top.interpreter));
+    if let Some(top) = place.top {
+        walk::remember(top.tstate);
+    }
+    if heap::exhausted() {
+        store::lose(Lost::Sites);
+        return NOWHERE;
+    }
+    let mut sites = SITES.lock();
+    let site = sites.define(guard, place, key);
+    drop(sites);
+    site
+}
+
+impl Sites {
+    fn define(&mut self, guard: &Guard, place: &Place, key: u64) -> u32 {
+        if let Some(site) = find(key) {
+            return site;
+        }
+        let mut place = *place;
+        if place.origin.is_python() && store::site_count() >= MANY_SITES {
+            // Their Python stacks are what Python blocks are told apart by in the first place.
+            place.extent = Extent::Off;
+            self.say_many();
+        }
+        let truncated = self.collect(guard, &place, key);
+        let frames = (place.extent == Extent::Full).then(|| self.interleaved());
+        let mut canonical = mix(self.python.hash(), place.origin as u64);
+        match &frames {
+            Some(frames) => {
+                canonical = frames.iter().fold(canonical, |hash, frame| mix(hash, word(frame)))
+            }
+            None => {
+                for frame in self.natives(place.extent) {
+                    canonical = mix(canonical, frame.pc);
+                }
+            }
+        }
+        let known = self.canonical.as_ref().and_then(|canonicals| canonicals.get(&canonical));
+        let site = match known.copied() {
+            Some(site) => site,
+            None => {
+                if !STORE.lock().make_room() {
+                    store::lose(Lost::Sites);
+                    return NOWHERE;
+                }
+                let site = store::header().site_count.fetch_add(1, Release);
+                if let Some(slot) = ORIGINS.get(site as usize) {
+                    slot.store(place.origin as u8, Relaxed);
+                }
+                self.canonical.get_or_insert_with(HashMap::new).insert(canonical, site);
+                self.announce_site(site, &place, truncated, frames);
+                site
+            }
+        };
+        if !self.table.enter(key, site) {
+            store::lose(Lost::Sites);
+        }
+        site
+    }
+
+    fn say_many(&mut self) {
+        if !self.said_many {
+            self.said_many = true;
+            let text = format!(
+                "more than {MANY_SITES} stacks: from there on new stacks of Python blocks have no native frames"
+            );
+            self.announce(Record::Note { text });
+        }
+    }
+
+    /// Gathers both stacks. `true` if frames were left out.
+    fn collect(&mut self, guard: &Guard, place: &Place, key: u64) -> bool {
+        // Without the hooks the end of a code object is not seen. What asks for blocks while Python
+        // runs asks through them from now on: `PYTHONMALLOC` had its way before.
+        self.heard_python |= place.top.is_some() && place.origin.is_python();
+        let trusted = hooks::settled() || self.heard_python;
+        let mut truncated =
+            self.python.follow(place.top, trusted, &mut self.codes, &mut self.line, key);
+        // Between all frames of Python code the places of native ones matter, which a path lacks.
+        let recalled = place.extent == Extent::Leaf
+            && paths::recall(guard, place.anchor, place.hint, &mut self.native);
+        if place.extent != Extent::Off && !recalled {
+            let python = place.top.filter(|_| place.extent == Extent::Leaf);
+            let stop = native::Stop::new(place.anchor, python);
+            native::unwind(guard, place.anchor, stop, &mut self.native);
+            truncated |= self.native.truncated;
+        }
+        truncated
+    }
+
+    fn natives(&self, extent: Extent) -> &[native::NativeFrame] {
+        if extent == Extent::Off { &[] } else { self.native.frames() }
+    }
+
+    fn announce_site(
+        &mut self,
+        site: u32,
+        place: &Place,
+        truncated: bool,
+        frames: Option<Vec<Frame>>,
+    ) {
+        let natives = if place.extent == Extent::Off { &[] } else { self.native.frames() };
+        match frames {
+            // Every native frame lies above the innermost Python frame.
+            None => self.line.announce_site(
+                (site, place.origin, truncated),
+                self.python.shown(),
+                natives.iter().rev().map(|frame| Frame::Native { pc: frame.pc }),
+            ),
+            Some(frames) => self.line.announce_site(
+                (site, place.origin, truncated),
+                &[],
+                frames.into_iter().rev(),
+            ),
+        }
+    }
+
+    /// Brings both stacks into one, innermost first: a frame of the evaluation
+    /// loop gives way to the Python frames that it ran.
+    fn interleaved(&self) -> Vec<Frame> {
+        let start = self.native.frames().first().map_or(usize::MAX, |frame| frame.slot);
+        let mut frames = Vec::with_capacity(self.native.frames().len() + self.python.shown().len());
+        let mut rest = self.python.innermost_first().peekable();
+        // Where the next loop that Python frames ran in keeps its own frame.
+        let mut boundary =
+            self.python.innermost_first().map(|run| run.boundary).find(|&at| at != 0);
+        for frame in self.native.frames() {
+            // Where the loop is split into several functions, its frame on the stack still tells.
+            let passed = boundary.is_some_and(|at| at > start && at < frame.slot);
+            if frame.evaluation || passed {
+                for ran in rest.by_ref() {
+                    frames.extend(ran.shown);
+                    if ran.entry {
+                        break;
+                    }
+                }
+                boundary = rest.clone().map(|run| run.boundary).find(|&at| at != 0);
+            }
+            if !frame.evaluation {
+                frames.push(Frame::Native { pc: frame.pc });
+            }
+        }
+        frames.extend(rest.filter_map(|run| run.shown));
+        frames
+    }
+
+    /// Hands a definition to the collector.
+    pub fn announce(&mut self, record: Record) {
+        self.line.announce(Definition::Record(record));
+    }
+
+    /// Brings everything that is under way into the log.
+    pub fn write_out(&mut self, store: &mut store::Store) {
+        self.line.write_out(store);
+    }
+
+    /// The code object at `address` is about to be freed.
+    fn forget_code(&mut self, address: usize) {
+        self.python.clear();
+        match self.codes.forget(address) {
+            Forgotten::Everything => self.table.forget_all(),
+            Forgotten::Keys(keys) => keys.into_iter().for_each(|key| self.table.forget(key)),
+        }
+    }
+
+    /// In a forked child, which begins a dump of its own.
+    pub fn reset(&mut self) {
+        self.table.forget_all();
+        self.canonical = None;
+        self.codes = Codes::new();
+        self.python.clear();
+        self.line = Line::new();
+        self.said_many = false;
+    }
+}
+
+/// A frame as a part of a canonical key.
+fn word(frame: &Frame) -> u64 {
+    match *frame {
+        Frame::Native { pc } => pc,
+        Frame::Python { code, instruction, .. } => {
+            u64::from(code) << 32 | u64::from(instruction) | 1 << 63
+        }
+    }
+}
+
+/// A block that was watched is about to be freed: a code object dies.
+#[cold]
+pub fn code_freed(address: usize) {
+    SITES.lock().forget_code(address);
+}
+
+/// Code may have died unseen: every code object is to be read again.
+#[cold]
+pub fn forget_codes() {
+    let mut sites = SITES.lock();
+    sites.codes.forget_addresses();
+    sites.python.clear();
+    sites.table.forget_all();
+}
+
+/// Program files changed place: addresses of native code may mean something else now.
+pub fn forget_raw_keys() {
+    SITES.lock().table.forget_all();
+}

@@ -1,0 +1,172 @@
+//! Raw keys to sites: the part of the site table that takes no lock.
+
+use core::sync::atomic::{
+    AtomicPtr, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+
+use crate::sys;
+
+/// The lock-free part: raw key to site.
+struct RawTable {
+    mask: usize,
+    slots: *const [AtomicU64; 2],
+}
+
+static TABLE: AtomicPtr<RawTable> = AtomicPtr::new(core::ptr::null_mut());
+
+/// A key that was forgotten; its slot may be used again.
+const FORGOTTEN: u64 = 1;
+
+/// Makes a hash a key: neither empty nor forgotten.
+#[inline(always)]
+pub fn as_key(hash: u64) -> u64 {
+    hash | 2
+}
+
+/// The site of a raw key that was seen before.
+#[inline(always)]
+pub fn find(key: u64) -> Option<u32> {
+    let table = TABLE.load(Acquire);
+    if table.is_null() {
+        return None;
+    }
+    // SAFETY: tables live until the end of the process once published.
+    let table = unsafe { &*table };
+    let mut index = key as usize >> 2;
+    loop {
+        // SAFETY: the mask keeps the index inside the table's slots.
+        let slot = unsafe { &*table.slots.add(index & table.mask) };
+        let found = slot[0].load(Acquire);
+        if found == key {
+            let site = slot[1].load(Acquire) as u32;
+            // The slot may have been given to another key in between; then define it again.
+            return (slot[0].load(Relaxed) == key).then_some(site);
+        }
+        // A table is never more than half full, so there is an empty slot.
+        if found == 0 {
+            return None;
+        }
+        index += 1;
+    }
+}
+
+impl RawTable {
+    fn new(slots: usize) -> Option<RawTable> {
+        let memory = sys::reserve(slots * size_of::<[AtomicU64; 2]>()).ok()?;
+        Some(RawTable { mask: slots - 1, slots: memory.cast_const().cast() })
+    }
+
+    fn slots(&self) -> &[[AtomicU64; 2]] {
+        // SAFETY: `new` mapped that many zeroed slots, for good.
+        unsafe { core::slice::from_raw_parts(self.slots, self.mask + 1) }
+    }
+
+    /// Enters a key that is not there. `true` if that took an empty slot.
+    fn insert(&self, key: u64, site: u32) -> bool {
+        let slots = self.slots();
+        let mut index = key as usize >> 2;
+        loop {
+            let slot = &slots[index & self.mask];
+            let found = slot[0].load(Relaxed);
+            if matches!(found, 0 | FORGOTTEN) {
+                slot[1].store(u64::from(site), Release);
+                slot[0].store(key, Release);
+                return found == 0;
+            }
+            index += 1;
+        }
+    }
+
+    fn clear(&self) {
+        self.slots().iter().for_each(|slot| slot[0].store(0, Release));
+    }
+
+    fn forget(&self, key: u64) {
+        let slots = self.slots();
+        let mut index = key as usize >> 2;
+        loop {
+            let slot = &slots[index & self.mask];
+            match slot[0].load(Relaxed) {
+                0 => return,
+                found if found == key => return slot[0].store(FORGOTTEN, Release),
+                _ => index += 1,
+            }
+        }
+    }
+}
+
+const FIRST_SLOTS: usize = 4096;
+
+/// The table's one writer, behind the lock of the sites.
+pub struct Writer {
+    used: usize,
+}
+
+impl Writer {
+    /// Of an empty table.
+    pub const fn new() -> Writer {
+        Writer { used: 0 }
+    }
+
+    /// Enters a key; `false` if there is no room.
+    pub fn enter(&mut self, key: u64, site: u32) -> bool {
+        let table = TABLE.load(Relaxed);
+        // SAFETY: tables live until the end of the process once published.
+        let current = unsafe { table.as_ref() };
+        let capacity = current.map_or(0, |table| table.mask + 1);
+        if self.used * 2 >= capacity && !self.grow(current) {
+            return false;
+        }
+        // SAFETY: as above; `grow` published one if there was none.
+        if let Some(table) = unsafe { TABLE.load(Relaxed).as_ref() } {
+            self.used += usize::from(table.insert(key, site));
+        }
+        true
+    }
+
+    /// Makes room: by sweeping out forgotten keys, or by publishing a larger
+    /// table. Readers may still be in the old one, so it stays; one that misses
+    /// a key meanwhile comes here and finds it under the lock.
+    fn grow(&mut self, current: Option<&RawTable>) -> bool {
+        let old = current.map(RawTable::slots).unwrap_or_default();
+        let mut alive: Vec<(u64, u32)> = Vec::new();
+        for slot in old {
+            let key = slot[0].load(Relaxed);
+            if key > FORGOTTEN {
+                alive.push((key, slot[1].load(Relaxed) as u32));
+            }
+        }
+        self.used = alive.len();
+        match current {
+            Some(table) if alive.len() * 4 <= old.len() => {
+                table.clear();
+                alive.iter().for_each(|&(key, site)| _ = table.insert(key, site));
+            }
+            _ => {
+                let Some(table) = RawTable::new((old.len() * 2).max(FIRST_SLOTS)) else {
+                    return false;
+                };
+                alive.iter().for_each(|&(key, site)| _ = table.insert(key, site));
+                TABLE.store(Box::into_raw(Box::new(table)), Release);
+            }
+        }
+        true
+    }
+
+    /// Forgets one key; its site stays.
+    pub fn forget(&mut self, key: u64) {
+        // SAFETY: tables live until the end of the process once published.
+        if let Some(table) = unsafe { TABLE.load(Relaxed).as_ref() } {
+            table.forget(key);
+        }
+    }
+
+    /// Forgets every raw key; the sites stay.
+    pub fn forget_all(&mut self) {
+        self.used = 0;
+        // SAFETY: tables live until the end of the process once published.
+        if let Some(table) = unsafe { TABLE.load(Relaxed).as_ref() } {
+            table.clear();
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The Python stack of a new site, told from the stack before.
+//!
+//! Two stacks that are defined one after the other mostly share all but their
+//! innermost frames, be it on one thread or on two that do the same. So the last
+//! stack is kept, outermost frame first, with what was made of each frame; a
+//! frame that is the same word for word, with the same frames outside it, means
+//! the same, as long as no code object died in between.
+
+use pyshim_dump::record::Frame;
+
+use super::codes::Codes;
+use super::line::Line;
+use super::word;
+use crate::hash::mix;
+use crate::python::walk::{RawFrame, Top, View};
+
+/// A frame of the interpreter, and what lies outside it.
+#[derive(Clone, Copy)]
+struct Level {
+    raw: RawFrame,
+    /// A frame of Python code: its code object, and what is shown of it.
+    run: Option<(usize, Run)>,
+    /// More keys may be listed with its code object.
+    open: bool,
+    /// Where the innermost evaluation loop keeps its frame that began since the last frame of
+    /// Python code, seen from outside; 0: none did.
+    boundary: usize,
+    /// Whether it, or any frame outside it, is one of Python code.
+    any: bool,
+    /// How many frames are shown up to here, and their hash.
+    shown: usize,
+    hash: u64,
+}
+
+/// A frame of Python code.
+#[derive(Clone, Copy)]
+pub struct Run {
+    /// What is shown of it; nothing where the interpreter itself would not show it.
+    pub shown: Option<Frame>,
+    /// Whether an evaluation loop begins with it.
+    pub entry: bool,
+    /// Where that loop keeps its own frame; 0: not known.
+    pub boundary: usize,
+}
+
+const OUTSIDE: Level = Level {
+    raw: RawFrame::NONE,
+    run: None,
+    open: false,
+    boundary: 0,
+    any: false,
+    shown: 0,
+    hash: 0,
+};
+
+/// See the module.
+pub struct PythonStack {
+    raw: Vec<RawFrame>,
+    /// Outermost first.
+    levels: Vec<Level>,
+    shown: Vec<Frame>,
+}
+
+impl PythonStack {
+    /// No frames.
+    pub const fn new() -> PythonStack {
+        PythonStack { raw: Vec::new(), levels: Vec::new(), shown: Vec::new() }
+    }
+
+    /// Nothing of the last stack holds any more.
+    pub fn clear(&mut self) {
+        self.levels.clear();
+        self.shown.clear();
+    }
+
+    /// Takes in a thread's stack, through which `key` passes. Unless it is `trusted` that the end of
+    /// every code object is seen, all are read anew. `true` if frames were left out.
+    pub fn follow(
+        &mut self,
+        top: Option<Top>,
+        trusted: bool,
+        codes: &mut Codes,
+        line: &mut Line,
+        key: u64,
+    ) -> bool {
+        let Some(top) = top else {
+            self.clear();
+            line.agrees_up_to(0);
+            return false;
+        };
+        self.raw.clear();
+        let beyond = top.frames(&mut self.raw);
+        // Without its outer end a stack cannot be laid beside another.
+        if beyond != 0 || !trusted {
+            self.clear();
+        }
+        let pairs = self.levels.iter().zip(self.raw.iter().rev());
+        let same = pairs.take_while(|(level, raw)| level.raw == **raw).count();
+        let mut outside = OUTSIDE;
+        for level in self.levels.iter_mut().take(same) {
+            if let (true, Some((code, _))) = (level.open, level.run) {
+                level.open = codes.pass(code, key);
+            }
+            outside = *level;
+        }
+        self.shown.truncate(outside.shown);
+        line.agrees_up_to(outside.shown);
+        let count = self.raw.len();
+        for index in same..count {
+            let Some(&raw) = self.raw.get(count - 1 - index) else { break };
+            let mut level = Level { raw, run: None, open: false, ..outside };
+            match top.view(&raw) {
+                View::Boundary(address) => level.boundary = address,
+                View::Other => {}
+                View::Python(frame) => {
+                    let (mut entry, mut boundary) = (frame.entry, 0);
+                    if outside.boundary != 0 {
+                        (entry, boundary) = (true, outside.boundary);
+                    } else if !outside.any {
+                        // Frames are left out, but the loop is the same.
+                        (entry, boundary) = (true, top.boundary_from(beyond));
+                    }
+                    // Often the stack before ran the same code here, at another line.
+                    let before = self.levels.get(index).filter(|old| !old.open);
+                    let code = match before.and_then(|old| old.run) {
+                        Some((code, Run { shown: Some(Frame::Python { code: id, .. }), .. }))
+                            if code == frame.code =>
+                        {
+                            id
+                        }
+                        _ => {
+                            let (id, open) = codes.id(frame.code, trusted, key, line);
+                            level.open = open;
+                            id
+                        }
+                    };
+                    let shown = Frame::Python { code, instruction: frame.instruction, entry };
+                    level.run = Some((
+                        frame.code,
+                        Run { shown: (!frame.incomplete).then_some(shown), entry, boundary },
+                    ));
+                    (level.boundary, level.any) = (0, true);
+                    if !frame.incomplete {
+                        level.shown += 1;
+                        level.hash = mix(level.hash, word(&shown));
+                        self.shown.push(shown);
+                    }
+                }
+            }
+            match self.levels.get_mut(index) {
+                Some(place) => *place = level,
+                None => self.levels.push(level),
+            }
+            outside = level;
+        }
+        self.levels.truncate(count);
+        beyond != 0
+    }
+
+    /// Frames of Python code that are shown, outermost first.
+    pub fn shown(&self) -> &[Frame] {
+        &self.shown
+    }
+
+    /// All frames of Python code.
+    pub fn innermost_first(&self) -> impl Iterator<Item = Run> + Clone {
+        self.levels.iter().rev().filter_map(|level| level.run).map(|(_, run)| run)
+    }
+
+    /// Hash of the frames that are shown.
+    pub fn hash(&self) -> u64 {
+        self.levels.last().map_or(0, |level| mix(level.hash, level.shown as u64))
+    }
+}
