@@ -40,6 +40,12 @@ def failed(results):
     return sum(outcome in ("failure", "error") for outcome in results.values())
 
 
+def counts(results):
+    """How many were as they should be, went wrong, and were skipped."""
+    skipped = sum(outcome == "skipped" for outcome in results.values())
+    return len(results) - failed(results) - skipped, failed(results), skipped
+
+
 def ran(results):
     """Whether it is a run to compare with: one in which nothing works proves nothing."""
     return len(results) > 2 * failed(results)

@@ -1,0 +1,277 @@
+//! Finds the parts of a dump in its bytes. Nothing is taken from there unchecked.
+
+use core::mem::{offset_of, size_of};
+
+use super::{Amount, End, Snapshots, Totals};
+use crate::error::Error;
+use crate::heap::Heap;
+use crate::layout::{
+    BLOBS, Beside, BlobCopy, BlobKind, BlobSlot, EndKind, Extent, ExtentKind, HEADER_LEN, Header,
+    MAGIC, MAJOR, MAX_EXTENTS, SEALED_LEN, SITES_FIRST, Snapshot, SnapshotState, Tally,
+    sites_through,
+};
+
+/// An extent, checked to lie inside the file.
+#[derive(Clone, Copy)]
+pub(super) struct Piece {
+    kind: u32,
+    index: u32,
+    offset: usize,
+    len: usize,
+}
+
+/// An array spread over extents that double in length.
+pub(super) struct Array {
+    pieces: Vec<(u64, usize)>,
+    item: usize,
+    len: usize,
+}
+
+impl Array {
+    pub(super) fn new(
+        file: &File,
+        extents: &[Piece],
+        kind: ExtentKind,
+        item: usize,
+    ) -> Result<Array, Error> {
+        let mut array = Array { pieces: Vec::new(), item, len: 0 };
+        for piece in extents.iter().filter(|piece| piece.kind == kind as u32) {
+            let first = array.len as u64;
+            let wanted = sites_through(array.pieces.len() as u32);
+            let items = (piece.len / item) as u64;
+            if piece.index as usize != array.pieces.len() || first + items != wanted {
+                return Err(file.corrupt("the list of extents", offset_of!(Header, extents)));
+            }
+            array.pieces.push((first, piece.offset));
+            array.len = wanted as usize;
+        }
+        Ok(array)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn offset(&self, id: usize) -> Option<usize> {
+        let piece = match id / SITES_FIRST as usize {
+            0 => 0,
+            chunks => chunks.ilog2() as usize + 1,
+        };
+        let &(first, offset) = self.pieces.get(piece)?;
+        Some(offset + (id - first as usize) * self.item)
+    }
+}
+
+/// The bytes of the file, with loads that never fail: what is not there is zero.
+pub(super) struct File<'a> {
+    pub(super) bytes: &'a [u8],
+}
+
+impl<'a> File<'a> {
+    pub(super) fn u32(&self, at: usize) -> u32 {
+        let bytes = self.bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
+        bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    }
+
+    pub(super) fn u64(&self, at: usize) -> u64 {
+        let bytes = self.bytes.get(at..).and_then(|rest| rest.first_chunk::<8>());
+        bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
+    pub(super) fn amount(&self, at: usize) -> Amount {
+        Amount {
+            bytes: self.u64(at + offset_of!(Snapshot, bytes)),
+            blocks: self.u64(at + offset_of!(Snapshot, blocks)),
+        }
+    }
+
+    pub(super) fn tally(&self, at: usize) -> Totals {
+        Totals {
+            allocated: Amount {
+                blocks: self.u64(at + offset_of!(Tally, allocated_blocks)),
+                bytes: self.u64(at + offset_of!(Tally, allocated_bytes)),
+            },
+            freed: Amount {
+                blocks: self.u64(at + offset_of!(Tally, freed_blocks)),
+                bytes: self.u64(at + offset_of!(Tally, freed_bytes)),
+            },
+        }
+    }
+
+    pub(super) fn corrupt(&self, what: &'static str, at: usize) -> Error {
+        Error::Corrupt { what, offset: at as u64 }
+    }
+
+    pub(super) fn corrupt_blob(&self, kind: BlobKind) -> Error {
+        let what = match kind {
+            BlobKind::Timeline => "the timeline",
+            BlobKind::Census => "the census",
+            BlobKind::FinalCensus => "the last census",
+        };
+        self.corrupt(what, offset_of!(Header, blobs) + kind as usize * size_of::<BlobSlot>())
+    }
+
+    pub(super) fn check_identity(&self) -> Result<(), Error> {
+        if self.bytes.is_empty() {
+            return Err(Error::Empty);
+        }
+        let shared = self.bytes.len().min(MAGIC.len());
+        if self.bytes.get(..shared) != MAGIC.get(..shared) {
+            return Err(Error::Foreign);
+        }
+        let have = self.bytes.len() as u64;
+        if self.bytes.len() < HEADER_LEN {
+            return Err(Error::Truncated { have, need: HEADER_LEN as u64 });
+        }
+        let version = self.u32(offset_of!(Header, major));
+        let (major, minor) = (version as u16, (version >> 16) as u16);
+        if major != MAJOR {
+            return Err(Error::Version { major, minor });
+        }
+        let identity = self.bytes.get(..offset_of!(Header, identity_crc)).unwrap_or_default();
+        if crc32fast::hash(identity) != self.u32(offset_of!(Header, identity_crc))
+            || self.u32(offset_of!(Header, header_len)) as usize != HEADER_LEN
+        {
+            return Err(self.corrupt("the header", 0));
+        }
+        let need = self.u64(offset_of!(Header, file_len));
+        if have < need {
+            return Err(Error::Truncated { have, need });
+        }
+        Ok(())
+    }
+
+    /// Once sealed, header and arrays have a checksum too.
+    pub(super) fn check_seal(&self) -> Result<(), Error> {
+        match self.u32(offset_of!(Header, sealed)) {
+            0 => return Ok(()),
+            1 => {}
+            _ => return Err(self.corrupt("the seal", offset_of!(Header, sealed))),
+        }
+        let mut crc = crc32fast::Hasher::new();
+        let at = offset_of!(Header, sealed_crc);
+        crc.update(self.bytes.get(..at).unwrap_or_default());
+        crc.update(&[0; 4]);
+        crc.update(self.bytes.get(at + 4..SEALED_LEN).unwrap_or_default());
+        for piece in self.extents()? {
+            if piece.kind == ExtentKind::Counters as u32 || piece.kind == ExtentKind::Moments as u32
+            {
+                crc.update(self.slice(piece.offset, piece.len).unwrap_or_default());
+            }
+        }
+        if crc.finalize() != self.u32(at) {
+            return Err(self.corrupt("the header or the counters", at));
+        }
+        Ok(())
+    }
+
+    pub(super) fn end(&self) -> Result<Option<End>, Error> {
+        let kind = match self.u32(offset_of!(Header, end_kind)) {
+            0 => return Ok(None),
+            1 => EndKind::Exit,
+            2 => EndKind::QuickExit,
+            3 => EndKind::Exec,
+            _ => return Err(self.corrupt("the way it ended", offset_of!(Header, end_kind))),
+        };
+        Ok(Some(End {
+            kind,
+            status: self.u32(offset_of!(Header, end_status)) as i32,
+            at_ns: self.u64(offset_of!(Header, end_ns)),
+        }))
+    }
+
+    fn slice(&self, offset: usize, len: usize) -> Option<&'a [u8]> {
+        self.bytes.get(offset..offset.checked_add(len)?)
+    }
+
+    pub(super) fn extents(&self) -> Result<Vec<Piece>, Error> {
+        let table = offset_of!(Header, extents);
+        let count = self.u32(offset_of!(Header, extent_count)) as usize;
+        if count > MAX_EXTENTS {
+            return Err(self.corrupt("the list of extents", table));
+        }
+        let mut extents = Vec::with_capacity(count);
+        for index in 0..count {
+            let at = table + index * size_of::<Extent>();
+            let offset = self.u64(at + offset_of!(Extent, offset));
+            let len = self.u64(at + offset_of!(Extent, len));
+            let piece = Piece {
+                kind: self.u32(at + offset_of!(Extent, kind)),
+                index: self.u32(at + offset_of!(Extent, index)),
+                offset: usize::try_from(offset).unwrap_or(usize::MAX),
+                len: usize::try_from(len).unwrap_or(usize::MAX),
+            };
+            if self.slice(piece.offset, piece.len).is_none() {
+                return Err(self.corrupt("the list of extents", at));
+            }
+            extents.push(piece);
+        }
+        Ok(extents)
+    }
+
+    pub(super) fn log(&self, extents: &[Piece]) -> Result<Vec<u8>, Error> {
+        let at = offset_of!(Header, log_len);
+        let len = usize::try_from(self.u64(at)).unwrap_or(usize::MAX);
+        if len > self.bytes.len() {
+            return Err(self.corrupt("the length of the log", at));
+        }
+        let mut log = Vec::with_capacity(len);
+        for piece in extents.iter().filter(|piece| piece.kind == ExtentKind::Log as u32) {
+            let take = piece.len.min(len - log.len());
+            log.extend_from_slice(self.slice(piece.offset, take).unwrap_or_default());
+        }
+        if log.len() < len {
+            return Err(self.corrupt("the length of the log", at));
+        }
+        Ok(log)
+    }
+
+    pub(super) fn blob(&self, kind: BlobKind) -> Result<Option<&'a [u8]>, Error> {
+        const { assert!((BlobKind::FinalCensus as usize) < BLOBS) };
+        let slot = offset_of!(Header, blobs) + kind as usize * size_of::<BlobSlot>();
+        self.slot(slot).map_err(|_| self.corrupt_blob(kind))
+    }
+
+    pub(super) fn heap(&self) -> Result<Option<Heap>, Error> {
+        let at = offset_of!(Header, beside) + offset_of!(Beside, heap);
+        let damage = self.corrupt("the heap snapshot", at);
+        match self.slot(at) {
+            Ok(None) => Ok(None),
+            Ok(Some(bytes)) => Heap::decode(bytes).map(Some).ok_or(damage),
+            Err(Damaged) => Err(damage),
+        }
+    }
+
+    pub(super) fn snapshots(&self) -> Snapshots {
+        let at = offset_of!(Header, beside);
+        let running = self.u32(at + offset_of!(Beside, state)) == SnapshotState::Running as u32;
+        Snapshots {
+            running: running.then(|| self.u32(at + offset_of!(Beside, pid))),
+            began_ns: self.u64(at + offset_of!(Beside, began_ns)),
+            taken: self.u32(at + offset_of!(Beside, taken)),
+            failed: self.u32(at + offset_of!(Beside, failed)),
+            failure: self.u32(at + offset_of!(Beside, failure)),
+        }
+    }
+
+    fn slot(&self, slot: usize) -> Result<Option<&'a [u8]>, Damaged> {
+        let copy = match self.u64(slot + offset_of!(BlobSlot, active)) {
+            0 => return Ok(None),
+            active @ 1..=2 => slot + (active as usize - 1) * size_of::<BlobCopy>(),
+            _ => return Err(Damaged),
+        };
+        let offset = self.u64(copy + offset_of!(BlobCopy, offset));
+        let len = self.u64(copy + offset_of!(BlobCopy, len));
+        let bytes = usize::try_from(offset).ok().zip(usize::try_from(len).ok());
+        let bytes = bytes.and_then(|(offset, len)| self.slice(offset, len));
+        match bytes {
+            Some(bytes) if crc32fast::hash(bytes) == self.u32(copy + offset_of!(BlobCopy, crc)) => {
+                Ok(Some(bytes))
+            }
+            _ => Err(Damaged),
+        }
+    }
+}
+
+/// The bytes that a slot names are not there, or not what they were.
+struct Damaged;

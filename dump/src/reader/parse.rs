@@ -1,0 +1,195 @@
+//! Makes the content of a dump of its parts.
+
+use core::mem::{offset_of, size_of};
+
+use super::file::{Array, File, Piece};
+use super::{Amount, Dump, Mode, Module, Site, Stack, Totals};
+use crate::blob::{Census, Timeline};
+use crate::error::Error;
+use crate::layout::{BlobKind, Counters, ExtentKind, GAUGES, Header, LOSSES, Moments, Snapshot};
+use crate::record::{self, Process, Record, Step};
+
+impl Dump {
+    /// Reads a dump. Never panics, whatever the bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Dump, Error> {
+        let file = File { bytes };
+        file.check_identity()?;
+        file.check_seal()?;
+
+        let mut dump = Dump {
+            pid: file.u32(offset_of!(Header, pid)),
+            parent_pid: file.u32(offset_of!(Header, parent_pid)),
+            started_unix_ns: file.u64(offset_of!(Header, started_unix_ns)),
+            started_ticks: file.u64(offset_of!(Header, started_ticks)),
+            mode: match file.u64(offset_of!(Header, sample_mean)) {
+                0 => Mode::Exact,
+                mean => Mode::Sampled(mean),
+            },
+            forked: file.u32(offset_of!(Header, forked)) != 0,
+            inexact: file.u32(offset_of!(Header, inexact)) != 0,
+            heartbeat_ns: file.u64(offset_of!(Header, heartbeat_ns)),
+            end: file.end()?,
+            final_ns: Some(file.u64(offset_of!(Header, final_ns))).filter(|&ns| ns != 0),
+            peak_ns: None,
+            peak_seen: file.u64(offset_of!(Header, peak_seen)),
+            inherited_freed: Amount {
+                blocks: file.u64(offset_of!(Header, inherited_freed_blocks)),
+                bytes: file.u64(offset_of!(Header, inherited_freed_bytes)),
+            },
+            process: Process::default(),
+            codes: Vec::new(),
+            texts: Vec::new(),
+            modules: Vec::new(),
+            sites: Vec::new(),
+            notes: Vec::new(),
+            marks: Vec::new(),
+            timeline: Timeline::default(),
+            census: None,
+            final_census: None,
+            heap: None,
+            snapshots: file.snapshots(),
+            file_len: bytes.len() as u64,
+            gauges: [0; GAUGES],
+            lost: [0; LOSSES],
+        };
+        for (index, gauge) in dump.gauges.iter_mut().enumerate() {
+            *gauge = file.u64(offset_of!(Header, gauges) + index * 8);
+        }
+        for (index, lost) in dump.lost.iter_mut().enumerate() {
+            *lost = file.u64(offset_of!(Header, lost) + index * 8);
+        }
+
+        let extents = file.extents()?;
+        dump.read_arrays(&file, &extents)?;
+        dump.read_log(&file, &extents)?;
+        if let Some(bytes) = file.blob(BlobKind::Timeline)? {
+            dump.timeline = Timeline::decode(bytes).ok_or(file.corrupt_blob(BlobKind::Timeline))?;
+        }
+        if let Some(bytes) = file.blob(BlobKind::Census)? {
+            dump.census = Some(Census::decode(bytes).ok_or(file.corrupt_blob(BlobKind::Census))?);
+        }
+        if let Some(bytes) = file.blob(BlobKind::FinalCensus)? {
+            dump.final_census =
+                Some(Census::decode(bytes).ok_or(file.corrupt_blob(BlobKind::FinalCensus))?);
+        }
+        dump.heap = file.heap()?;
+        Ok(dump)
+    }
+
+    fn modules_known(&self) -> u32 {
+        self.modules.last().map_or(0, |module| module.loaded.id.saturating_add(1))
+    }
+
+    fn read_arrays(&mut self, file: &File, extents: &[Piece]) -> Result<(), Error> {
+        let count = file.u32(offset_of!(Header, site_count)) as usize;
+        let peak_bank = file.u32(offset_of!(Header, peak_bank));
+        if peak_bank > 2 {
+            return Err(file.corrupt("the peak", offset_of!(Header, peak_bank)));
+        }
+        if peak_bank > 0 {
+            let at = offset_of!(Header, peak_ns) + (peak_bank as usize - 1) * 8;
+            self.peak_ns = Some(file.u64(at));
+        }
+        let counters = Array::new(file, extents, ExtentKind::Counters, size_of::<Counters>())?;
+        let moments = Array::new(file, extents, ExtentKind::Moments, size_of::<Moments>())?;
+        if count > counters.len() || count > moments.len() {
+            return Err(file.corrupt("the number of sites", offset_of!(Header, site_count)));
+        }
+        self.sites.reserve_exact(count);
+        for id in 0..count {
+            let (at, moment) = (counters.offset(id), moments.offset(id));
+            let (Some(at), Some(moment)) = (at, moment) else {
+                return Err(file.corrupt("the number of sites", offset_of!(Header, site_count)));
+            };
+            let held = file.tally(at + offset_of!(Counters, held));
+            let free = file.tally(at + offset_of!(Counters, free));
+            let peak = match peak_bank {
+                0 => Amount::default(),
+                bank => file.amount(
+                    moment
+                        + offset_of!(Moments, peak)
+                        + (bank as usize - 1) * size_of::<Snapshot>(),
+                ),
+            };
+            self.sites.push(Site {
+                stack: None,
+                totals: Totals {
+                    allocated: held.allocated + free.allocated,
+                    freed: held.freed + free.freed,
+                },
+                peak,
+                last: file.amount(moment + offset_of!(Moments, last)),
+            });
+        }
+        Ok(())
+    }
+
+    fn read_log(&mut self, file: &File, extents: &[Piece]) -> Result<(), Error> {
+        let log = file.log(extents)?;
+        let (mut rest, mut context) = (log.as_slice(), record::Context::default());
+        loop {
+            let at = log.len() - rest.len();
+            let bad = Error::Corrupt {
+                what: "a record of the log, counted from its start,",
+                offset: at as u64,
+            };
+            match record::read(&mut rest, &mut context) {
+                Step::End => return Ok(()),
+                Step::Bad => return Err(bad),
+                Step::Record(None) => {}
+                Step::Record(Some(record)) => self.take(record).ok_or(bad)?,
+            }
+        }
+    }
+
+    /// Ids are given in order. A definition whose room could not be had is missing, and the log goes
+    /// on with the next one that found room: a gap is no damage.
+    fn take(&mut self, record: Record) -> Option<()> {
+        match record {
+            Record::Process(process) => self.process = process,
+            Record::Text { id, text } => place(&mut self.texts, id, text),
+            Record::Code(code) => place(&mut self.codes, code.id, code),
+            Record::Module(module) => {
+                // They come in order; where one is missing, the file could not grow when it came.
+                if module.id < self.modules_known() {
+                    return None;
+                }
+                self.modules.push(Module { loaded: module, unloaded_ns: None });
+            }
+            Record::Unload { id, at_ns } => {
+                let module = self.modules.iter_mut().find(|module| module.loaded.id == id);
+                if let Some(module) = module {
+                    module.unloaded_ns = Some(at_ns);
+                }
+            }
+            Record::Site { id, origin, truncated, frames } => {
+                let modules_known = self.modules_known();
+                // A site may be defined in the log before the header counts it; it has no counters yet.
+                if let Some(site) = self.sites.get_mut(id as usize) {
+                    site.stack = Some(Stack { origin, truncated, frames, modules_known });
+                }
+            }
+            Record::Note { text } => {
+                if !self.notes.contains(&text) {
+                    self.notes.push(text);
+                }
+            }
+            Record::Mark { at_ns, label } => self.marks.push((at_ns, label)),
+        }
+        Some(())
+    }
+}
+
+/// What comes this far beyond the last one is passed over: a few bytes of the file shall not ask for
+/// gigabytes.
+const LARGEST_GAP: usize = 1 << 16;
+
+fn place<T>(list: &mut Vec<Option<T>>, id: u32, value: T) {
+    let id = id as usize;
+    if id >= list.len() && id <= list.len() + LARGEST_GAP {
+        list.resize_with(id + 1, || None);
+    }
+    if let Some(place) = list.get_mut(id) {
+        *place = Some(value);
+    }
+}

@@ -1,0 +1,164 @@
+//! Files and descriptors. A path is bytes that end in zero.
+
+use super::{Errno, syscall};
+
+/// Opens the file that `path`, which ends in a zero byte, names.
+pub fn open(path: &[u8], flags: i32, mode: u32) -> Result<i32, Errno> {
+    if path.last() != Some(&0) {
+        return Err(Errno(libc::EINVAL));
+    }
+    let flags = flags | libc::O_CLOEXEC;
+    let at = libc::AT_FDCWD as isize as usize;
+    // SAFETY: `path` is a string that ends in zero, as was just checked.
+    unsafe {
+        syscall(libc::SYS_openat, [at, path.as_ptr() as usize, flags as usize, mode as usize, 0, 0])
+            .map(|fd| fd as i32)
+    }
+}
+
+/// Closes a descriptor that we opened.
+pub fn close(fd: i32) {
+    // SAFETY: closing is memory-safe whatever the descriptor.
+    let _ = unsafe { syscall(libc::SYS_close, [fd as usize, 0, 0, 0, 0, 0]) };
+}
+
+/// Removes the file that `path`, which ends in a zero byte, names.
+pub fn unlink(path: &[u8]) {
+    if path.last() == Some(&0) {
+        // SAFETY: `path` is a string that ends in zero.
+        let _ = unsafe { syscall(libc::SYS_unlink, [path.as_ptr() as usize, 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// Device and inode of an open file.
+pub fn identity(fd: i32) -> Option<(u64, u64)> {
+    // SAFETY: all-zero bytes are a valid `stat`, which is plain data.
+    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+    // SAFETY: the kernel writes one `stat`; the glibc layout is the kernel's on x86-64.
+    unsafe { syscall(libc::SYS_fstat, [fd as usize, &raw mut stat as usize, 0, 0, 0, 0]) }.ok()?;
+    Some((stat.st_dev, stat.st_ino))
+}
+
+/// Gives the calling thread a descriptor table of its own, empty.
+/// Files that it opens are then invisible to the program, and the program's
+/// `close` cannot take them away.
+pub fn own_descriptors() -> bool {
+    const CLOSE_RANGE_UNSHARE: usize = 2;
+    // SAFETY: descriptors only; the caller is a thread that uses none of the program's.
+    unsafe {
+        syscall(libc::SYS_close_range, [0, u32::MAX as usize, CLOSE_RANGE_UNSHARE, 0, 0, 0]).is_ok()
+    }
+}
+
+/// Whether a descriptor is a terminal.
+pub fn is_terminal(fd: i32) -> bool {
+    let mut termios = [0u8; 64];
+    // SAFETY: TCGETS writes the kernel's `termios`, which is 36 bytes.
+    unsafe {
+        syscall(
+            libc::SYS_ioctl,
+            [fd as usize, libc::TCGETS as usize, termios.as_mut_ptr() as usize, 0, 0, 0],
+        )
+        .is_ok()
+    }
+}
+
+/// Reads up to `buffer.len()` bytes.
+pub fn read(fd: i32, buffer: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: the buffer is writable for its whole length.
+    unsafe {
+        syscall(libc::SYS_read, [fd as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0])
+    }
+}
+
+/// The whole of a file, such as one of `/proc`; empty if it cannot be read.
+pub fn read_file(path: &[u8]) -> Vec<u8> {
+    read_file_sized(path, 0)
+}
+
+/// The same with room for so many bytes from the start: no memory is mapped while it is read.
+pub fn read_file_sized(path: &[u8], room: usize) -> Vec<u8> {
+    let mut content = Vec::with_capacity(room);
+    let Ok(fd) = open(path, libc::O_RDONLY, 0) else { return content };
+    let mut buffer = [0u8; 4096];
+    while let Ok(count @ 1..) = read(fd, &mut buffer) {
+        content.extend_from_slice(buffer.get(..count).unwrap_or_default());
+    }
+    close(fd);
+    content
+}
+
+/// The target of a symbolic link, such as `/proc/self/exe`.
+pub fn read_link(path: &[u8]) -> Vec<u8> {
+    let mut buffer = [0u8; 4096];
+    if path.last() != Some(&0) {
+        return Vec::new();
+    }
+    // SAFETY: `path` ends in zero, and the buffer is writable for its whole length.
+    let len = unsafe {
+        syscall(
+            libc::SYS_readlink,
+            [path.as_ptr() as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0],
+        )
+    };
+    buffer.get(..len.unwrap_or(0)).unwrap_or_default().to_vec()
+}
+
+/// Writes to a descriptor; what does not fit is left out.
+pub fn write(fd: i32, bytes: &[u8]) {
+    // SAFETY: the bytes are readable for their whole length.
+    let _ = unsafe {
+        syscall(libc::SYS_write, [fd as usize, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0])
+    };
+}
+
+/// Writes all of `bytes` at `offset`.
+pub fn write_at(fd: i32, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+    let mut done = 0;
+    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+        // SAFETY: `rest` is readable for its whole length.
+        let wrote = unsafe {
+            syscall(
+                libc::SYS_pwrite64,
+                [fd as usize, rest.as_ptr() as usize, rest.len(), offset as usize + done, 0, 0],
+            )?
+        };
+        if wrote == 0 {
+            return Err(Errno(libc::ENOSPC));
+        }
+        done += wrote;
+    }
+    Ok(())
+}
+
+/// Makes sure that the file has room, so that a later write through a mapping
+/// can not raise SIGBUS for want of it.
+pub fn allocate(fd: i32, offset: u64, len: u64) -> Result<(), Errno> {
+    // SAFETY: no memory is involved.
+    let result = unsafe {
+        syscall(libc::SYS_fallocate, [fd as usize, 0, offset as usize, len as usize, 0, 0])
+    };
+    match result {
+        Ok(_) => Ok(()),
+        Err(Errno(libc::EOPNOTSUPP)) => write_zeros(fd, offset, len),
+        Err(error) => Err(error),
+    }
+}
+
+/// What `posix_fallocate` does on a file system that cannot reserve.
+fn write_zeros(fd: i32, offset: u64, len: u64) -> Result<(), Errno> {
+    let zeros = [0u8; 4096];
+    let mut done = 0;
+    while done < len {
+        let part = (len - done).min(4096) as usize;
+        write_at(fd, offset + done, zeros.get(..part).unwrap_or_default())?;
+        done += part as u64;
+    }
+    Ok(())
+}
+
+/// Makes a file longer, without taking room on disk.
+pub fn truncate(fd: i32, len: u64) -> Result<(), Errno> {
+    // SAFETY: no memory is involved; nothing beyond the old end is mapped.
+    unsafe { syscall(libc::SYS_ftruncate, [fd as usize, len as usize, 0, 0, 0, 0]) }.map(|_| ())
+}

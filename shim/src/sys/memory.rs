@@ -1,0 +1,155 @@
+//! Memory of our own, and looking at the program's.
+
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use super::{Errno, pid, syscall};
+
+/// Private zeroed memory; pages cost nothing until they are touched, and never
+/// become huge ones (a table that is touched here and there must stay small).
+pub fn reserve(len: usize) -> Result<*mut u8, Errno> {
+    let base = reserve_for_file(len)?;
+    note_mapping(base as usize, len);
+    Ok(base)
+}
+
+/// The same, over which a file will be mapped: it does not count as memory of our own.
+pub fn reserve_for_file(len: usize) -> Result<*mut u8, Errno> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
+    let base =
+        unsafe { syscall(libc::SYS_mmap, [0, len, prot as usize, flags as usize, usize::MAX, 0])? };
+    if len >= 2 << 20 {
+        // SAFETY: the range was mapped just above; the advice changes no content.
+        let _ = unsafe {
+            syscall(libc::SYS_madvise, [base, len, libc::MADV_NOHUGEPAGE as usize, 0, 0, 0])
+        };
+    }
+    Ok(base as *mut u8)
+}
+
+/// Address space that may not be touched yet.
+pub fn reserve_inaccessible(len: usize) -> Result<*mut u8, Errno> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: as in `reserve_for_file`.
+    let base = unsafe {
+        syscall(libc::SYS_mmap, [0, len, libc::PROT_NONE as usize, flags as usize, usize::MAX, 0])?
+    };
+    Ok(base as *mut u8)
+}
+
+/// Maps `len` bytes of `fd` from `offset`, shared, over `at`.
+///
+/// # Safety
+/// `at..at + len` must be address space of our own, and nobody may hold a
+/// reference into it that the new content would break.
+pub unsafe fn map_file_over(at: *mut u8, len: usize, fd: i32, offset: u64) -> Result<(), Errno> {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+    // SAFETY: the caller owns the range.
+    unsafe {
+        syscall(
+            libc::SYS_mmap,
+            [at as usize, len, prot as usize, flags as usize, fd as usize, offset as usize],
+        )?;
+    }
+    Ok(())
+}
+
+/// Replaces what is mapped at `at` by private zeroed memory.
+///
+/// # Safety
+/// As for [`map_file_over`].
+pub unsafe fn map_zero_over(at: *mut u8, len: usize) -> Result<(), Errno> {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
+    // SAFETY: the caller owns the range.
+    unsafe {
+        syscall(libc::SYS_mmap, [at as usize, len, prot as usize, flags as usize, usize::MAX, 0])?;
+    }
+    Ok(())
+}
+
+/// # Safety
+/// The range must be ours and out of use.
+pub unsafe fn unmap(at: *mut u8, len: usize) {
+    forget_mapping(at as usize);
+    // SAFETY: the caller owns the range. A failure leaves it mapped, which costs address space only.
+    let _ = unsafe { syscall(libc::SYS_munmap, [at as usize, len, 0, 0, 0, 0]) };
+}
+
+/// Our own mappings, to tell how much of the resident set is ours.
+static MAPPINGS: [[AtomicUsize; 2]; 512] = [const { [const { AtomicUsize::new(0) }; 2] }; 512];
+
+fn note_mapping(base: usize, len: usize) {
+    for [at, size] in &MAPPINGS {
+        if at.compare_exchange(0, base, Relaxed, Relaxed).is_ok() {
+            size.store(len, Relaxed);
+            return;
+        }
+    }
+}
+
+fn forget_mapping(base: usize) {
+    for [at, size] in &MAPPINGS {
+        if at.load(Relaxed) == base {
+            size.store(0, Relaxed);
+            at.store(0, Relaxed);
+            return;
+        }
+    }
+}
+
+/// Our own mappings: start and end.
+pub fn own_mappings() -> Vec<(usize, usize)> {
+    let mut ranges = Vec::with_capacity(MAPPINGS.len());
+    for [at, size] in &MAPPINGS {
+        let (at, size) = (at.load(Relaxed), size.load(Relaxed));
+        if at != 0 && size != 0 {
+            ranges.push((at, (at + size).next_multiple_of(4096)));
+        }
+    }
+    ranges
+}
+
+/// Resident bytes of our own mappings.
+pub fn own_resident() -> u64 {
+    let mut bytes = 0;
+    for [at, size] in &MAPPINGS {
+        let (base, len) = (at.load(Relaxed), size.load(Relaxed));
+        if base == 0 || len == 0 {
+            continue;
+        }
+        let mut pages = vec![0u8; len.div_ceil(4096)];
+        if resident(base as *const u8, &mut pages) {
+            bytes += pages.iter().filter(|page| **page & 1 != 0).count() as u64 * 4096;
+        }
+    }
+    bytes
+}
+
+/// Which pages of a range have been touched: one byte a page, low bit set.
+pub fn resident(at: *const u8, pages: &mut [u8]) -> bool {
+    // SAFETY: the kernel writes one byte for each page of the range, and `pages` has as many.
+    unsafe {
+        syscall(
+            libc::SYS_mincore,
+            [at as usize, pages.len() * 4096, pages.as_mut_ptr() as usize, 0, 0, 0],
+        )
+        .is_ok()
+    }
+}
+
+/// Copies memory of this process that may not be mapped.
+pub fn read_memory(address: u64, buffer: &mut [u8]) -> bool {
+    let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let remote = libc::iovec { iov_base: address as *mut _, iov_len: buffer.len() };
+    // SAFETY: the local vector is our buffer; the kernel checks the remote one.
+    let copied = unsafe {
+        syscall(
+            libc::SYS_process_vm_readv,
+            [pid() as usize, &raw const local as usize, 1, &raw const remote as usize, 1, 0],
+        )
+    };
+    copied == Ok(buffer.len())
+}

@@ -1,0 +1,80 @@
+//! Descriptors and the names of dumps.
+
+use pyshim_dump::Dump;
+use pyshim_tests::compare::{assert_made, compare, finish};
+use pyshim_tests::{Run, on_every_interpreter};
+
+use super::{B1000, EXITED, assert_all_defined, ended};
+
+#[test]
+fn the_programs_descriptors_are_its_own() {
+    on_every_interpreter(|python| {
+        let ran = compare(|| Run::python(python, "life/descriptors.py"));
+        assert!(ran.stdout().ends_with("intact\n"), "{}", ran.stdout());
+        let dump = ran.dump();
+        assert_eq!(ended(&dump), EXITED);
+        assert!(dump.sites.len() > 9000, "{} sites", dump.sites.len());
+        assert_all_defined(&dump);
+    });
+}
+
+#[test]
+fn a_relative_path_is_one_from_the_start() {
+    on_every_interpreter(|python| {
+        let ran = compare(|| {
+            let run = Run::python(python, "life/chdir.py");
+            std::fs::create_dir(run.dir().join("folder")).expect("a folder");
+            run.env("PYSHIM_OUT", "folder/%e.%p.%%")
+        });
+        let folder = std::fs::read_dir(ran.dir().join("folder")).expect("the folder");
+        let files: Vec<_> = folder.map(|entry| entry.expect("an entry").path()).collect();
+        let [file] = &files[..] else { panic!("{files:?}") };
+        let dump = pyshim_tests::read(file);
+        let name = file.file_name().and_then(|name| name.to_str()).expect("UTF-8");
+        assert!(
+            name.starts_with("python") && name.ends_with(&format!(".{}.%", dump.pid)),
+            "{name}"
+        );
+        assert_eq!(ended(&dump), EXITED);
+        assert_made(&dump, "life/chdir.py", "keep", 3000, B1000);
+        assert_all_defined(&dump);
+    });
+}
+
+#[test]
+fn a_childs_relative_path_is_one_from_the_start_too() {
+    on_every_interpreter(|python| {
+        let ran = compare(|| {
+            let run = Run::python(python, "life/chdir_fork.py");
+            std::fs::create_dir(run.dir().join("folder")).expect("a folder");
+            run.env("PYSHIM_OUT", "folder/%p.dump")
+        });
+        assert!(ran.dumps.is_empty(), "{:?}", ran.dumps);
+        let folder = std::fs::read_dir(ran.dir().join("folder")).expect("the folder");
+        let read = |entry: std::io::Result<std::fs::DirEntry>| entry.expect("an entry").path();
+        let dumps: Vec<Dump> = folder.map(|entry| pyshim_tests::read(&read(entry))).collect();
+        assert_eq!(dumps.len(), 2);
+        for dump in &dumps {
+            let name = if dump.forked { "of_child" } else { "of_parent" };
+            assert_made(dump, "life/chdir_fork.py", name, 1000, B1000);
+        }
+    });
+}
+
+#[test]
+fn a_dump_never_overwrites() {
+    on_every_interpreter(|python| {
+        let run = Run::python(python, "life/hello.py").env("PYSHIM_OUT", "one.dump");
+        std::fs::write(run.dir().join("one.dump"), "not yours").expect("a file");
+        std::os::unix::fs::symlink("elsewhere", run.dir().join("one.dump.1")).expect("a link");
+        let output = finish(run.shimmed());
+        let ran = run.ran(output).success();
+        assert_eq!(std::fs::read(ran.dir().join("one.dump")).expect("a file"), b"not yours");
+        assert!(!ran.dir().join("elsewhere").exists());
+        let dump = pyshim_tests::read(&ran.dir().join("one.dump.2"));
+        assert_made(&dump, "life/hello.py", "keep", 3000, B1000);
+        use std::os::unix::fs::PermissionsExt;
+        let file = std::fs::metadata(ran.dir().join("one.dump.2")).expect("the dump");
+        assert_eq!(file.permissions().mode() & 0o777, 0o600);
+    });
+}
