@@ -3,7 +3,7 @@
 //!
 //! The stations, in order: [`inputs`] is what the copy is told, [`memory`] the
 //! map of its addresses, [`nodes`] its blocks by number, [`objects`] tells which
-//! of them are Python's, [`garbage`] what its collector would take, [`search`]
+//! of them are Python's, [`fields`] which of their words are stale, [`garbage`] what its collector would take, [`search`]
 //! and [`graph`] who refers to whom, [`dominators`] what hangs from what,
 //! [`groups`] what has one explanation, [`naming`] and [`words`] (with
 //! [`content`]) what people call it, [`table`] where resident memory is.
@@ -13,6 +13,7 @@ mod child;
 mod content;
 mod dominators;
 mod fault;
+mod fields;
 mod garbage;
 mod graph;
 mod groups;
