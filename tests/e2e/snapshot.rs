@@ -1,48 +1,11 @@
 //! The heap snapshot: that it is right, and that the program does not notice it.
 
 use std::os::unix::process::ExitStatusExt;
-use std::time::{Duration, Instant};
 
 use pyshim_dump::heap::{Group, Heap, State};
 use pyshim_tests::compare::{compare, finish};
-use pyshim_tests::{Interpreter, Ran, Run, interpreters, long, on_every_interpreter, read};
-
-/// The short set: an old, a middle and a new version, where there are any of them.
-const SHORT: [u32; 3] = [8, 12, 15];
-
-fn on_some_interpreters(test: impl Fn(&Interpreter) + std::panic::RefUnwindSafe) {
-    let short = |one: &Interpreter| SHORT.contains(&one.minor);
-    let any = interpreters().iter().any(short);
-    on_every_interpreter(|interpreter| {
-        if long() || !any || short(interpreter) {
-            test(interpreter);
-        }
-    });
-}
-
-/// A program text to run with a snapshot at its end, however short it is.
-fn program(interpreter: &Interpreter, text: &str) -> Run {
-    let run = Run::new([interpreter.path.as_path(), "program.py".as_ref()]);
-    std::fs::write(run.dir().join("program.py"), text).expect("the program is written");
-    run.env("PYSHIM_SNAPSHOT", "exit")
-}
-
-/// The snapshot of the one dump there must be: the copy may still search when the program has ended.
-fn heap(ran: &Ran) -> Heap {
-    let began = Instant::now();
-    loop {
-        let dump = read(ran.dump_path());
-        let state = dump.snapshots;
-        assert_eq!(state.failed, 0, "{state:?}; {}", ran.stderr());
-        if state.running.is_none()
-            && let Some(heap) = dump.heap
-        {
-            return heap;
-        }
-        assert!(began.elapsed() < Duration::from_secs(60), "no snapshot came: {state:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use pyshim_tests::heaps::{heap, objects, on_some_interpreters, program};
+use pyshim_tests::{Interpreter, interpreters, long, read};
 
 fn snapshot(interpreter: &Interpreter, text: &str) -> (Heap, String) {
     let ran = program(interpreter, text).shim().success();
@@ -56,11 +19,6 @@ fn snapshot(interpreter: &Interpreter, text: &str) -> (Heap, String) {
 fn leaders(heap: &Heap, state: State, type_name: &str) -> u64 {
     let fits = |group: &&Group| group.state == state && heap.type_name(group.type_) == type_name;
     heap.groups.iter().filter(fits).map(|group| group.leaders).sum()
-}
-
-fn objects(heap: &Heap, type_name: &str) -> u64 {
-    let fits = |one: &&pyshim_dump::heap::Type| heap.text(one.name) == type_name;
-    heap.types.iter().filter(fits).map(|one| one.objects).sum()
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::python::{self, code};
 use crate::snapshot::content::Reader;
 use crate::snapshot::dominators::{Dominators, dominators};
 use crate::snapshot::fields::Fields;
-use crate::snapshot::graph::World;
+use crate::snapshot::graph::{Bits, World};
 use crate::snapshot::inputs::Inputs;
 use crate::snapshot::memory::Map;
 use crate::snapshot::naming::Naming;
@@ -51,8 +51,13 @@ pub fn explore(map: &Map, inputs: &Inputs, interpreter: Option<&Interpreter>) ->
     let table = table::table(map, &nodes, inputs);
     let unicode = interpreter.map_or(python::layout::UNICODE_NEW, |one| one.layout.unicode);
     let reader = Reader { map, layout, unicode };
-    let mut world =
-        World { nodes: &mut nodes, types: &mut types, map, fields: Fields::new(inputs) };
+    let mut world = World {
+        nodes: &mut nodes,
+        types: &mut types,
+        map,
+        fields: Fields::new(inputs),
+        accounted: Bits::default(),
+    };
     let garbage = if interpreter.is_some() { garbage::mark(&mut world) } else { 0 };
     let found = search(&mut world, &reader, inputs);
     let dominators = dominators(&found.graph, found.held);

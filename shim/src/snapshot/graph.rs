@@ -67,6 +67,28 @@ pub struct World<'a> {
     pub map: &'a Map,
     /// Which words of objects are addresses.
     pub fields: Fields<'a>,
+    /// Objects that are held by those that the collector tracks, and by nothing else.
+    pub accounted: Bits,
+}
+
+/// A set of nodes.
+#[derive(Default)]
+pub struct Bits(Vec<u64>);
+
+impl Bits {
+    /// Takes a node in.
+    pub fn add(&mut self, node: usize) {
+        if self.0.len() <= node / 64 {
+            self.0.resize(node / 64 + 1, 0);
+        }
+        self.0[node / 64] |= 1 << (node % 64);
+    }
+
+    /// Whether a node is in it.
+    #[inline]
+    pub fn has(&self, node: u32) -> bool {
+        self.0.get(node as usize / 64).is_some_and(|word| word >> (node % 64) & 1 != 0)
+    }
 }
 
 type Visit = extern "C" fn(usize, *mut c_void) -> c_int;
@@ -380,7 +402,7 @@ impl Graph {
                     let found = &mut self.found[node as usize];
                     *found = found.saturating_add(1);
                 }
-                if matches!(lead, Lead::Blocks(_)) {
+                if matches!(lead, Lead::Blocks(_)) || world.accounted.has(node) {
                     continue;
                 }
             } else if let Lead::Objects = lead {
