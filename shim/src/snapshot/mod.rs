@@ -334,6 +334,11 @@ fn run(
     map.take_resident(&Map::parse(&String::from_utf8_lossy(&smaps)));
     let mut inputs = gather(prepared, sp);
     inputs.own.extend(before);
+    // It is told with some to spare, which another thread's stack may be.
+    inputs.own.extend(crate::collector::stack().and_then(|(from, to)| {
+        let region = map.find(from + (to - from) / 2)?;
+        Some((from.max(region.start), to.min(region.end)))
+    }));
     inputs.sort(&map);
     let interpreter = python::for_snapshot();
     if interpreter.is_some() {
@@ -370,7 +375,6 @@ fn gather(prepared: &Prepared, sp: usize) -> Inputs {
     };
     let mut own = sys::own_mappings();
     own.extend(store::ranges());
-    own.extend(crate::collector::stack());
     let mut threads: Vec<Thread> = own_stack.into_iter().collect();
     threads.extend_from_slice(&prepared.threads);
     Inputs {
