@@ -17,7 +17,7 @@ use crate::python::objects as py;
 use crate::sites::ORIGINS;
 use crate::snapshot::graph::World;
 use crate::snapshot::inputs::Inputs;
-use crate::snapshot::nodes::{TypeId, bits};
+use crate::snapshot::nodes::{Nodes, TypeId, bits};
 
 /// What is known of the places of objects so far.
 pub struct Fields<'a> {
@@ -43,7 +43,7 @@ impl<'a> Fields<'a> {
 
 /// Whether the word at `address` in the object `from`, which leads to the block `to`, is stale.
 pub fn is_stale(world: &mut World, from: u32, address: usize, to: u32) -> bool {
-    if !is_native(world, to) {
+    if !is_native(world.nodes, to) {
         return false;
     }
     let type_ = world.nodes.types[from as usize];
@@ -61,8 +61,8 @@ pub fn is_stale(world: &mut World, from: u32, address: usize, to: u32) -> bool {
 }
 
 /// Whether a block came from native code, and is not Python's own.
-fn is_native(world: &World, block: u32) -> bool {
-    let site = world.nodes.site.get(block as usize);
+pub fn is_native(nodes: &Nodes, block: u32) -> bool {
+    let site = nodes.site.get(block as usize);
     let origin = site.and_then(|&site| ORIGINS.get(site as usize));
     origin.is_some_and(|origin| Origin::from_u8(origin.load(Relaxed)) == Some(Origin::Native))
 }
@@ -105,7 +105,7 @@ fn word_of(world: &World, word: usize) -> Word {
     if let Some(block) = world.nodes.block_at(word) {
         return match world.nodes.has(block, bits::OBJECT) {
             true if world.nodes.object(block) == word => Word::Other,
-            false if is_native(world, block) => Word::Native,
+            false if is_native(world.nodes, block) => Word::Native,
             _ => Word::Neither,
         };
     }

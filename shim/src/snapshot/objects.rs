@@ -7,6 +7,7 @@
 use hashbrown::HashMap;
 
 use crate::python::objects::{self as py, Objects, flags};
+use crate::snapshot::fields;
 use crate::snapshot::memory::Map;
 use crate::snapshot::nodes::{NO_TYPE, Nodes, TypeId, bits};
 
@@ -285,10 +286,15 @@ pub fn find_items(nodes: &mut Nodes, types: &Types, map: &Map) {
             Shape::Dict => py::DICT_KEYS,
             _ => continue,
         };
+        // A dead one's room was freed, and may be somebody else's by now.
+        if nodes.has(node, bits::PARKED) {
+            continue;
+        }
         let Some(items) = map.read::<usize>(nodes.object(node) + place) else { continue };
         if let Some(block) = nodes.block_at(items)
             && nodes.address(block) == items
             && !nodes.has(block, bits::OBJECT)
+            && !fields::is_native(nodes, block)
         {
             nodes.bits[block as usize] |= bits::ITEMS;
         }
