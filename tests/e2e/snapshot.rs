@@ -235,7 +235,7 @@ fn snapshots_in_the_middle_of_everything() {
              print('worked')\n",
         );
         let mut command = run.shimmed();
-        command.env("PYSHIM_SNAPSHOT", "every=50ms,exit").env("PYSHIM_OUT", "it.dump");
+        command.env("PYSHIM_SNAPSHOT", "every=100ms").env("PYSHIM_OUT", "it.dump");
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let dump = run.dir().join("it.dump");
