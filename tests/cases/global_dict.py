@@ -9,12 +9,12 @@ CACHE = {}
 
 
 def parse(text):
-    return json.loads(text)
+    return json.loads(text)  # LEAK
 
 
 def lookup(key):
     if key not in CACHE:
-        CACHE[key] = parse('{"id": %d, "body": "%s"}' % (key, "y" * 900))  # LEAK
+        CACHE[key] = parse('{"id": %d, "body": "%s"}' % (key, "y" * 900))
     return CACHE[key]
 
 

@@ -11,7 +11,7 @@ FORMS = {}
 
 def make_form(number):
     fields = {"field_%d" % at: at for at in range(10)}
-    fields["template"] = "<input %d>" % number * 250
+    fields["template"] = "<input %d>" % number * 250  # LEAK
     form = type("Form%d" % number, (), fields)  # LEAK
     FORMS[form.__name__] = form
     return form

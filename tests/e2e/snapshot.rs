@@ -1,48 +1,14 @@
 //! The heap snapshot: that it is right, and that the program does not notice it.
 
 use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use pyshim_dump::Dump;
 use pyshim_dump::heap::{Group, Heap, State};
 use pyshim_tests::compare::{compare, finish};
-use pyshim_tests::{Interpreter, Ran, Run, interpreters, long, on_every_interpreter, read};
-
-/// The short set: an old, a middle and a new version, where there are any of them.
-const SHORT: [u32; 3] = [8, 12, 15];
-
-fn on_some_interpreters(test: impl Fn(&Interpreter) + std::panic::RefUnwindSafe) {
-    let short = |one: &Interpreter| SHORT.contains(&one.minor);
-    let any = interpreters().iter().any(short);
-    on_every_interpreter(|interpreter| {
-        if long() || !any || short(interpreter) {
-            test(interpreter);
-        }
-    });
-}
-
-/// A program text to run with a snapshot at its end, however short it is.
-fn program(interpreter: &Interpreter, text: &str) -> Run {
-    let run = Run::new([interpreter.path.as_path(), "program.py".as_ref()]);
-    std::fs::write(run.dir().join("program.py"), text).expect("the program is written");
-    run.env("PYSHIM_SNAPSHOT", "exit")
-}
-
-/// The snapshot of the one dump there must be: the copy may still search when the program has ended.
-fn heap(ran: &Ran) -> Heap {
-    let began = Instant::now();
-    loop {
-        let dump = read(ran.dump_path());
-        let state = dump.snapshots;
-        assert_eq!(state.failed, 0, "{state:?}; {}", ran.stderr());
-        if state.running.is_none()
-            && let Some(heap) = dump.heap
-        {
-            return heap;
-        }
-        assert!(began.elapsed() < Duration::from_secs(60), "no snapshot came: {state:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use pyshim_tests::heaps::{heap, objects, on_some_interpreters, program};
+use pyshim_tests::{Interpreter, interpreters, long, read};
 
 fn snapshot(interpreter: &Interpreter, text: &str) -> (Heap, String) {
     let ran = program(interpreter, text).shim().success();
@@ -56,11 +22,6 @@ fn snapshot(interpreter: &Interpreter, text: &str) -> (Heap, String) {
 fn leaders(heap: &Heap, state: State, type_name: &str) -> u64 {
     let fits = |group: &&Group| group.state == state && heap.type_name(group.type_) == type_name;
     heap.groups.iter().filter(fits).map(|group| group.leaders).sum()
-}
-
-fn objects(heap: &Heap, type_name: &str) -> u64 {
-    let fits = |one: &&pyshim_dump::heap::Type| heap.text(one.name) == type_name;
-    heap.types.iter().filter(fits).map(|one| one.objects).sum()
 }
 
 #[test]
@@ -253,37 +214,54 @@ fn the_rows_add_up_to_the_resident_set() {
 #[test]
 fn snapshots_in_the_middle_of_everything() {
     // Eight threads that make and drop all kinds of things while their memory is searched.
+    let wanted = if long() { 200 } else { 8 };
     on_some_interpreters(|interpreter| {
-        let seconds = if long() { 30 } else { 4 };
-        let ran = program(
+        let run = program(
             interpreter,
-            &format!(
-                "import gc, json, threading, time\n\
-                 until = time.monotonic() + {seconds}\n\
-                 class Node: pass\n\
-                 def work(me):\n    kept, n = {{}}, 0\n    \
-                 while time.monotonic() < until:\n        n += 1\n        \
-                 node = Node(); node.me = node; node.text = json.loads('[1, {{\"a\": [2.5, \"b\"]}}]')\n        \
-                 kept[n % 100] = [node] * (n % 50)\n        \
-                 kept.pop((n * 7) % 100, None)\n        \
-                 if n % 1000 == 0: gc.collect()\n\
-                 threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]\n\
-                 [one.start() for one in threads]\n\
-                 [one.join() for one in threads]\n\
-                 print('worked')\n"
-            ),
-        )
-        .env("PYSHIM_SNAPSHOT", "every=100ms")
-        .shim()
-        .success();
+            "import gc, json, os, threading, time\n\
+             ended = False\n\
+             class Node: pass\n\
+             def work(me):\n    kept, n = {}, 0\n    \
+             while not ended:\n        n += 1\n        \
+             node = Node(); node.me = node; node.text = json.loads('[1, {\"a\": [2.5, \"b\"]}]')\n        \
+             kept[n % 100] = [node] * (n % 50)\n        \
+             kept.pop((n * 7) % 100, None)\n        \
+             if n % 1000 == 0: gc.collect()\n\
+             threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]\n\
+             [one.start() for one in threads]\n\
+             while not os.path.exists('enough'): time.sleep(0.01)\n\
+             ended = True\n\
+             [one.join() for one in threads]\n\
+             print('worked')\n",
+        );
+        let mut command = run.shimmed();
+        command.env("PYSHIM_SNAPSHOT", "every=100ms").env("PYSHIM_OUT", "it.dump");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        let dump = run.dir().join("it.dump");
+        let began = Instant::now();
+        loop {
+            let state = std::fs::read(&dump).ok().and_then(|bytes| Dump::parse(&bytes).ok());
+            let state = state.map(|dump| dump.snapshots).unwrap_or_default();
+            let over = began.elapsed() > Duration::from_secs(240);
+            let ended = child.try_wait().expect("its status").is_some();
+            if state.taken >= wanted || state.failed > 0 || over || ended {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::fs::write(run.dir().join("enough"), "").expect("the file is written");
+        let ran = run.ran(child.wait_with_output().expect("the program ends")).success();
         assert_eq!(ran.stdout(), "worked\n");
+        // The last one too.
+        heap(&ran);
         let taken = read(ran.dump_path()).snapshots;
+        println!("CPython {}: {} snapshots", interpreter.version, taken.taken);
         assert!(
-            taken.failed == 0 && taken.taken >= 2,
+            taken.failed == 0 && taken.taken >= wanted,
             "CPython {}: {taken:?}",
             interpreter.version
         );
-        heap(&ran);
     });
 }
 

@@ -3,6 +3,7 @@
 
 pub mod cases;
 pub mod compare;
+pub mod heaps;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -271,7 +272,7 @@ pub fn compile(name: &str, flags: &[&str]) -> PathBuf {
     static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(|broken| broken.into_inner());
     let dir = BUILT.get_or_init(|| tempfile::tempdir().expect("a temporary folder"));
-    let unique = format!("{}{}", name, flags.join("").replace('/', "_"));
+    let unique = format!("{name}{}", flags.join("")).replace('/', "_");
     let out = dir.path().join(unique);
     if !out.exists() {
         let compiler = if name.ends_with(".cpp") { "c++" } else { "cc" };

@@ -16,12 +16,13 @@ use crate::python::objects::{self as py, Objects};
 use crate::python::{self, code};
 use crate::snapshot::content::Reader;
 use crate::snapshot::dominators::{Dominators, dominators};
-use crate::snapshot::graph::World;
+use crate::snapshot::fields::Fields;
+use crate::snapshot::graph::{Bits, World};
 use crate::snapshot::inputs::Inputs;
 use crate::snapshot::memory::Map;
 use crate::snapshot::naming::Naming;
 use crate::snapshot::nodes::{NO_TYPE, NONE, Nodes, bits};
-use crate::snapshot::objects::{Known, Types, recognise};
+use crate::snapshot::objects::{Known, Types, find_items, recognise};
 use crate::snapshot::search::{Found, search};
 use crate::snapshot::{fault, garbage, groups, table};
 
@@ -45,11 +46,18 @@ pub fn explore(map: &Map, inputs: &Inputs, interpreter: Option<&Interpreter>) ->
     let mut types = Types::new(interpreter.map_or(Known::default(), |one| one.known), layout);
     if interpreter.is_some() {
         recognise(&mut nodes, &mut types, map);
+        find_items(&mut nodes, &types, map);
     }
     let table = table::table(map, &nodes, inputs);
     let unicode = interpreter.map_or(python::layout::UNICODE_NEW, |one| one.layout.unicode);
     let reader = Reader { map, layout, unicode };
-    let mut world = World { nodes: &mut nodes, types: &mut types, map };
+    let mut world = World {
+        nodes: &mut nodes,
+        types: &mut types,
+        map,
+        fields: Fields::new(inputs),
+        accounted: Bits::default(),
+    };
     let garbage = if interpreter.is_some() { garbage::mark(&mut world) } else { 0 };
     let found = search(&mut world, &reader, inputs);
     let dominators = dominators(&found.graph, found.held);

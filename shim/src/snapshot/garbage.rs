@@ -1,5 +1,9 @@
 //! What one full collection would find unreachable, by the collector's own
 //! reckoning: objects all of whose counted references come from each other.
+//!
+//! The same reckoning tells which objects are accounted for: all references that
+//! they count come from objects that the collector tracks. Any other word that
+//! leads to one is borrowed or stale, and holds nothing.
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -21,7 +25,7 @@ pub fn mark(world: &mut World) -> u64 {
         .collect();
     // References that do not come from tracked objects; an immortal one has no end of them.
     let mut outside: Vec<i32> = vec![i32::MAX; world.nodes.count() as usize];
-    for &node in &tracked {
+    for node in (0..world.nodes.count()).filter(|&node| world.nodes.has(node, bits::OBJECT)) {
         let word = world.map.read::<u64>(world.nodes.object(node) + py::REFCOUNT).unwrap_or(0);
         if let Some(count) = world.types.count(word) {
             outside[node as usize] = count as i32;
@@ -38,6 +42,11 @@ pub fn mark(world: &mut World) -> u64 {
             }
         });
     });
+    for (node, &left) in outside.iter().enumerate() {
+        if left <= 0 {
+            world.accounted.add(node);
+        }
+    }
     // What is referred to from elsewhere lives, and so does what it leads to.
     let alive = |left: i32| left > 0;
     let mut queue: Vec<u32> =

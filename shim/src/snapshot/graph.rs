@@ -12,6 +12,7 @@ use hashbrown::{HashMap, HashSet};
 
 use crate::python::objects as py;
 use crate::snapshot::fault;
+use crate::snapshot::fields::{self, Fields};
 use crate::snapshot::memory::Map;
 use crate::snapshot::nodes::{NONE, Nodes, bits};
 use crate::snapshot::objects::{Shape, Types};
@@ -43,6 +44,19 @@ pub struct Graph {
     pub frames: HashMap<u32, (usize, usize, usize)>,
 }
 
+/// Where the words of a piece of memory may lead.
+#[derive(Clone, Copy)]
+pub enum Lead {
+    /// To all there is.
+    Anywhere,
+    /// To objects alone.
+    Objects,
+    /// To blocks that are no objects: of this object, whose traverse function names the others.
+    Blocks(u32),
+    /// To all there is: of this object.
+    From(u32),
+}
+
 /// What the search works on.
 pub struct World<'a> {
     /// All nodes.
@@ -51,6 +65,30 @@ pub struct World<'a> {
     pub types: &'a mut Types,
     /// The memory.
     pub map: &'a Map,
+    /// Which words of objects are addresses.
+    pub fields: Fields<'a>,
+    /// Objects that are held by those that the collector tracks, and by nothing else.
+    pub accounted: Bits,
+}
+
+/// A set of nodes.
+#[derive(Default)]
+pub struct Bits(Vec<u64>);
+
+impl Bits {
+    /// Takes a node in.
+    pub fn add(&mut self, node: usize) {
+        if self.0.len() <= node / 64 {
+            self.0.resize(node / 64 + 1, 0);
+        }
+        self.0[node / 64] |= 1 << (node % 64);
+    }
+
+    /// Whether a node is in it.
+    #[inline]
+    pub fn has(&self, node: u32) -> bool {
+        self.0.get(node as usize / 64).is_some_and(|word| word >> (node % 64) & 1 != 0)
+    }
 }
 
 type Visit = extern "C" fn(usize, *mut c_void) -> c_int;
@@ -241,9 +279,10 @@ impl Graph {
         if let Some(&(start, locals, end)) = self.frames.get(&node) {
             // The frame's own fields are counted, but hold nothing: its globals are its module's.
             let kept = self.edges.len();
-            self.words(world, start, locals, 0..0, true);
+            self.words(world, start, locals, 0..0, Lead::Objects);
             self.edges.truncate(kept);
-            return self.words(world, locals, end, 0..0, true);
+            // Variables, and what is being computed, are objects.
+            return self.words(world, locals, end, 0..0, Lead::Objects);
         }
         let object = world.nodes.has(node, bits::OBJECT);
         if object {
@@ -261,13 +300,16 @@ impl Graph {
         let start = world.nodes.address(node);
         let mut end = start + world.nodes.len(node);
         let mut skip = 0..0;
-        let mut objects_too = !object;
+        let mut lead = match world.nodes.has(node, bits::ITEMS) {
+            true => Lead::Objects,
+            false => Lead::Anywhere,
+        };
         if object {
             let at = world.nodes.object(node);
             let info = &world.types.list[world.nodes.types[node as usize] as usize];
             let (shape, flags) = (info.shape, info.flags);
             if world.is_static_type(node) {
-                return self.words(world, at, at + py::TYPE_SIZE, 0..0, true);
+                return self.words(world, at, at + py::TYPE_SIZE, 0..0, Lead::Anywhere);
             }
             match shape {
                 // Its target is not held by it, nor are its neighbours in the list of references.
@@ -280,10 +322,13 @@ impl Graph {
                 skip = at - py::GC_HEAD..at;
             }
             // Where there is a traverse function, references to objects are its word.
-            objects_too = !world.nodes.has(node, bits::CONTAINER);
+            lead = match world.nodes.has(node, bits::CONTAINER) {
+                true => Lead::Blocks(node),
+                false => Lead::From(node),
+            };
         }
         let kept = self.edges.len();
-        self.words(world, start, end, skip, objects_too);
+        self.words(world, start, end, skip, lead);
         if self.strict.contains(&node) {
             let exact = |edge: u32| {
                 let target = world.nodes.address(edge);
@@ -325,11 +370,11 @@ impl Graph {
     /// Searches memory word by word.
     pub fn words(
         &mut self,
-        world: &World,
+        world: &mut World,
         start: usize,
         end: usize,
         skip: core::ops::Range<usize>,
-        objects_too: bool,
+        lead: Lead,
     ) {
         self.searched += (end.saturating_sub(start)) as u64;
         let mut at = start.next_multiple_of(8);
@@ -348,14 +393,24 @@ impl Graph {
             }
             let Some(node) = world.nodes.block_at(word) else { continue };
             if world.nodes.has(node, bits::OBJECT) {
+                // The collector's head stands there: only its lists lead to it, and they hold nothing.
+                if word < world.nodes.object(node) {
+                    continue;
+                }
                 // From 3.14 on the two lowest bits of a reference on a frame's stack are a tag.
                 if world.nodes.object(node) == word & !3 {
                     let found = &mut self.found[node as usize];
                     *found = found.saturating_add(1);
                 }
-                if !objects_too {
+                if matches!(lead, Lead::Blocks(_)) || world.accounted.has(node) {
                     continue;
                 }
+            } else if let Lead::Objects = lead {
+                continue;
+            } else if let Lead::Blocks(from) | Lead::From(from) = lead
+                && fields::is_stale(world, from, at - 8, node)
+            {
+                continue;
             }
             if node != last {
                 self.edges.push(node);

@@ -119,6 +119,59 @@ impl Map {
         (address < region.end).then_some(region)
     }
 
+    /// Where the image of the program file ends that the region at this position is a part of: behind
+    /// its data without content in the file. `None`: it is no program file.
+    pub fn image_end(&self, region: usize) -> Option<usize> {
+        const MAGIC: u32 = u32::from_le_bytes(*b"\x7fELF");
+        const LOADED: u32 = 1;
+        let Backing::File(file) = self.regions.get(region)?.backing else { return None };
+        let is_part =
+            |at: &usize| self.regions.get(*at).is_some_and(|it| it.backing == Backing::File(file));
+        // A file that is loaded twice has two images, each with its head.
+        let is_head = |at: usize| self.read::<u32>(self.regions[at].start) == Some(MAGIC);
+        let first = (0..=region).rev().take_while(is_part).find(|&at| is_head(at))?;
+        let base = self.regions[first].start;
+        let headers = base + self.read::<usize>(base + 32)?;
+        let (size, count) = (self.read::<u16>(base + 54)?, self.read::<u16>(base + 56)?);
+        let loaded = (0..usize::from(count))
+            .map(|at| headers + at * usize::from(size))
+            .filter(|&at| self.read::<u32>(at) == Some(LOADED));
+        let (mut low, mut high) = (usize::MAX, 0);
+        for at in loaded {
+            let (from, len) = (self.read::<usize>(at + 16)?, self.read::<usize>(at + 40)?);
+            low = low.min(from & !4095);
+            high = high.max(from.checked_add(len)?);
+        }
+        base.checked_add(high.checked_sub(low)?)?.checked_next_multiple_of(4096)
+    }
+
+    /// The file that the region at this position belongs to, or begins as a part of, and where that part
+    /// ends: memory without a file that follows a file's is its data, as far as its image reaches.
+    pub fn image_part(&self, region: usize) -> Option<(u32, usize)> {
+        let one = self.regions.get(region)?;
+        let mut start = one.start;
+        match one.backing {
+            Backing::File(file) => return Some((file, one.end)),
+            Backing::Anonymous => {}
+            _ => return None,
+        }
+        for (at, before) in self.regions.get(..region)?.iter().enumerate().rev() {
+            if before.end != start {
+                return None;
+            }
+            start = before.start;
+            match before.backing {
+                Backing::File(file) => {
+                    let end = self.image_end(at)?.min(one.end);
+                    return (end > one.start).then_some((file, end));
+                }
+                Backing::Anonymous => {}
+                _ => return None,
+            }
+        }
+        None
+    }
+
     /// Whether `len` bytes from `address` on can be read.
     pub fn readable(&self, address: usize, len: usize) -> bool {
         let Some(end) = address.checked_add(len) else { return false };

@@ -3,7 +3,7 @@
 //!
 //! The stations, in order: [`inputs`] is what the copy is told, [`memory`] the
 //! map of its addresses, [`nodes`] its blocks by number, [`objects`] tells which
-//! of them are Python's, [`garbage`] what its collector would take, [`search`]
+//! of them are Python's, [`fields`] which of their words are stale, [`garbage`] what its collector would take, [`search`]
 //! and [`graph`] who refers to whom, [`dominators`] what hangs from what,
 //! [`groups`] what has one explanation, [`naming`] and [`words`] (with
 //! [`content`]) what people call it, [`table`] where resident memory is.
@@ -13,6 +13,7 @@ mod child;
 mod content;
 mod dominators;
 mod fault;
+mod fields;
 mod garbage;
 mod graph;
 mod groups;
@@ -333,6 +334,11 @@ fn run(
     map.take_resident(&Map::parse(&String::from_utf8_lossy(&smaps)));
     let mut inputs = gather(prepared, sp);
     inputs.own.extend(before);
+    // It is told with some to spare, which another thread's stack may be.
+    inputs.own.extend(crate::collector::stack().and_then(|(from, to)| {
+        let region = map.find(from + (to - from) / 2)?;
+        Some((from.max(region.start), to.min(region.end)))
+    }));
     inputs.sort(&map);
     let interpreter = python::for_snapshot();
     if interpreter.is_some() {
@@ -369,7 +375,6 @@ fn gather(prepared: &Prepared, sp: usize) -> Inputs {
     };
     let mut own = sys::own_mappings();
     own.extend(store::ranges());
-    own.extend(crate::collector::stack());
     let mut threads: Vec<Thread> = own_stack.into_iter().collect();
     threads.extend_from_slice(&prepared.threads);
     Inputs {

@@ -188,7 +188,7 @@ impl<'a, 'w> Naming<'a, 'w> {
     }
 
     fn name_root(&mut self, node: &mut Node, root: &Root, graph_node: u32) {
-        node.address = self.world.nodes.address(graph_node) as u64;
+        node.address = self.world.nodes.object(graph_node) as u64;
         match root {
             Root::Module(name) => {
                 node.kind = NodeKind::Module;

@@ -24,6 +24,8 @@ pub mod bits {
     pub const PARKED: u8 = 32;
     /// Following its references failed, and so its memory is searched like any other.
     pub const SEARCHED_BY_WORDS: u8 = 64;
+    /// It is the room for items of a list or a dict: it leads to objects, and to nothing else.
+    pub const ITEMS: u8 = 128;
 }
 
 /// A type by position in the census; objects have one.

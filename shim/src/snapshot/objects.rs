@@ -7,6 +7,7 @@
 use hashbrown::HashMap;
 
 use crate::python::objects::{self as py, Objects, flags};
+use crate::snapshot::fields;
 use crate::snapshot::memory::Map;
 use crate::snapshot::nodes::{NO_TYPE, Nodes, TypeId, bits};
 
@@ -78,12 +79,16 @@ pub struct Types {
     by_address: HashMap<usize, TypeId>,
     /// Recent answers; most words asked about are no types.
     recent: Vec<(usize, TypeId)>,
+    /// Some objects of each type.
+    pub samples: Vec<Vec<u32>>,
     known: Known,
     /// Where the interpreter keeps what.
     pub layout: &'static Objects,
 }
 
 const RECENT: usize = 1024;
+/// Objects of each type that are kept as samples.
+const SAMPLES: usize = 128;
 
 impl Types {
     /// None yet.
@@ -92,6 +97,7 @@ impl Types {
             list: Vec::new(),
             by_address: HashMap::new(),
             recent: vec![(0, NO_TYPE); RECENT],
+            samples: Vec::new(),
             known,
             layout,
         }
@@ -199,6 +205,24 @@ impl Types {
         false
     }
 
+    /// Keeps an object as a sample of its type: the first ones, and later ones in the place of some.
+    fn sample(&mut self, type_: TypeId, node: u32) {
+        let at = type_ as usize;
+        if self.samples.len() <= at {
+            self.samples.resize(at + 1, Vec::new());
+        }
+        let kept = &mut self.samples[at];
+        if kept.len() < SAMPLES {
+            kept.push(node);
+        } else {
+            // Any number that jumps about will do.
+            let place = (node.wrapping_mul(0x9e37_79b9) >> 16) as usize;
+            if let Some(slot) = kept.get_mut(place % (8 * SAMPLES)) {
+                *slot = node;
+            }
+        }
+    }
+
     /// The object's reference count; `None` if it is immortal.
     pub fn count(&self, word: u64) -> Option<u64> {
         let count = if self.layout.minor >= 12 { word & 0xffff_ffff } else { word };
@@ -243,10 +267,36 @@ pub fn recognise(nodes: &mut Nodes, types: &mut Types, map: &Map) {
                         flags |= bits::PARKED;
                     }
                     nodes.become_object(node, shift, found, flags);
+                    types.sample(found, node);
                     break;
                 }
             }
             shift += 16;
+        }
+    }
+}
+
+/// Finds the blocks in which lists and dicts keep their items. Their traverse functions name these; other
+/// words in there are what was left of the block's life before.
+pub fn find_items(nodes: &mut Nodes, types: &Types, map: &Map) {
+    for node in 0..nodes.blocks() {
+        let Some(info) = types.list.get(nodes.types[node as usize] as usize) else { continue };
+        let place = match info.shape {
+            Shape::List => py::LIST_ITEMS,
+            Shape::Dict => py::DICT_KEYS,
+            _ => continue,
+        };
+        // A dead one's room was freed, and may be somebody else's by now.
+        if nodes.has(node, bits::PARKED) {
+            continue;
+        }
+        let Some(items) = map.read::<usize>(nodes.object(node) + place) else { continue };
+        if let Some(block) = nodes.block_at(items)
+            && nodes.address(block) == items
+            && !nodes.has(block, bits::OBJECT)
+            && !fields::is_native(nodes, block)
+        {
+            nodes.bits[block as usize] |= bits::ITEMS;
         }
     }
 }

@@ -83,6 +83,10 @@ pub fn search(world: &mut World, reader: &Reader, inputs: &Inputs) -> Found {
         let root = Root::Interpreter("atexit callbacks");
         region(&mut found, world, root, phase::INTERPRETER, inputs.atexit, inputs.atexit + 8);
     }
+    if let Some((from, to)) = signal_handlers(world, inputs) {
+        let root = Root::Interpreter("signal handlers");
+        region(&mut found, world, root, phase::INTERPRETER, from, to);
+    }
     statics(&mut found, world, inputs, true);
     found.graph.run(world, phase::INTERPRETER, true);
     statics(&mut found, world, inputs, false);
@@ -177,28 +181,13 @@ fn file_of(world: &World, address: usize) -> Option<u32> {
 /// Writable memory that belongs to program files: their data, and what follows without a file.
 fn statics(found: &mut Found, world: &mut World, inputs: &Inputs, interpreter: bool) {
     let own = file_of(world, inputs.runtime);
-    let mut last: Option<(usize, u32)> = None;
-    for region_at in 0..world.map.regions.len() {
-        let one = world.map.regions[region_at];
-        let file = match one.backing {
-            Backing::File(file) => Some(file),
-            Backing::Anonymous => last.filter(|last| last.0 == one.start).map(|last| last.1),
-            _ => None,
-        };
-        let Some(file) = file else {
-            last = None;
-            continue;
-        };
-        last = Some((one.end, file));
+    for at in 0..world.map.regions.len() {
+        let one = world.map.regions[at];
+        let Some((file, end)) = world.map.image_part(at) else { continue };
         if !(one.readable && one.writable)
             || one.shared
             || inputs.is_shim(&world.map.files[file as usize])
         {
-            continue;
-        }
-        // What has blocks in it is a heap that happens to lie next to a file.
-        if one.backing == Backing::Anonymous && world.nodes.any_block_in(one.start, one.end) {
-            last = None;
             continue;
         }
         let is_own = own == Some(file);
@@ -207,11 +196,48 @@ fn statics(found: &mut Found, world: &mut World, inputs: &Inputs, interpreter: b
                 true => (Root::Interpreter(""), phase::INTERPRETER),
                 false => (Root::Static(file), phase::NATIVE),
             };
-            for (from, to) in inputs.without_shim(one.start, one.end) {
+            for (from, to) in inputs.without_shim(one.start, end) {
                 region(found, world, root.clone(), number, from, to);
             }
         }
     }
+}
+
+/// Where the interpreter keeps the functions that handle signals. Every version has a table of them in its
+/// static data: for each signal a flag that it has come, and an object; none for the number 0.
+fn signal_handlers(world: &mut World, inputs: &Inputs) -> Option<(usize, usize)> {
+    /// Linux has so many signals (`_NSIG` is one more).
+    const SIGNALS: usize = 64;
+    const STEP: usize = 16;
+    let own = file_of(world, inputs.runtime)?;
+    for at in 0..world.map.regions.len() {
+        let one = world.map.regions[at];
+        let part = world.map.image_part(at).filter(|part| part.0 == own);
+        let Some((_, end)) = part.filter(|_| one.readable && one.writable && !one.shared) else {
+            continue;
+        };
+        // Entries begin at any multiple of 8.
+        for first in [one.start, one.start + 8] {
+            let mut run = 0;
+            for entry in (first..end.saturating_sub(STEP)).step_by(STEP) {
+                let come = world.map.read::<u32>(entry).unwrap_or(u32::MAX);
+                let function = world.map.read::<usize>(entry + 8).unwrap_or(0);
+                let fits = come <= 1 && function > 4096 && function & 7 == 0;
+                run = if fits { run + 1 } else { 0 };
+                let begin = (entry + STEP).wrapping_sub(SIGNALS * STEP);
+                if run == SIGNALS
+                    && world.map.read::<usize>(begin - 8) == Some(0)
+                    && (begin..=entry).step_by(STEP).all(|entry| {
+                        let function = world.map.read::<usize>(entry + 8).unwrap_or(0);
+                        world.object(function).is_some()
+                    })
+                {
+                    return Some((begin, entry + STEP));
+                }
+            }
+        }
+    }
+    None
 }
 
 /// What the program mapped itself, and memory without a file in which no allocator's blocks lie.
@@ -221,15 +247,17 @@ fn mappings(found: &mut Found, world: &mut World, inputs: &Inputs) {
             region(found, world, Root::Mapping(site), phase::NATIVE, start, start + len);
         }
     }
-    let mut before: Option<usize> = None;
     for at in 0..world.map.regions.len() {
-        let one = world.map.regions[at];
-        let follows_file = before == Some(one.start);
-        before = matches!(one.backing, Backing::File(_)).then_some(one.end);
+        let mut one = world.map.regions[at];
+        if one.backing == Backing::Anonymous
+            && let Some((_, end)) = world.map.image_part(at)
+        {
+            one.start = end;
+        }
         let heap = one.backing == Backing::Brk;
         if !(one.readable && one.writable)
             || one.shared
-            || follows_file
+            || one.start >= one.end
             || !matches!(one.backing, Backing::Anonymous | Backing::Brk)
             || inputs.threads.iter().any(|thread| (one.start..one.end).contains(&thread.stack))
         {

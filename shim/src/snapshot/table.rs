@@ -36,8 +36,7 @@ struct Live {
 pub fn table(map: &Map, nodes: &Nodes, inputs: &Inputs) -> Table {
     let mut table = Table { rows: Vec::new(), arenas: Vec::new() };
     let mut pymalloc = Arena { kind: 2, ..Arena::default() };
-    let mut program_file: Option<usize> = None;
-    for region in &map.regions {
+    for (at, region) in map.regions.iter().enumerate() {
         let mut left = region.resident;
         let own: u64 = if region.resident == 0 {
             0
@@ -53,8 +52,6 @@ pub fn table(map: &Map, nodes: &Nodes, inputs: &Inputs) -> Table {
         if own > 0 {
             table.add(MemoryKind::Shim, own);
         }
-        let follows = program_file == Some(region.start);
-        program_file = None;
         match region.backing {
             Backing::File(file) => {
                 let path = map.files.get(file as usize).map_or("", String::as_str);
@@ -63,7 +60,6 @@ pub fn table(map: &Map, nodes: &Nodes, inputs: &Inputs) -> Table {
                 let kind = if inputs.is_shim(path) || (region.shared && path.contains(".dump")) {
                     MemoryKind::Shim
                 } else if program {
-                    program_file = Some(region.end);
                     MemoryKind::Code
                 } else if region.shared && region.writable {
                     MemoryKind::Shared
@@ -76,10 +72,15 @@ pub fn table(map: &Map, nodes: &Nodes, inputs: &Inputs) -> Table {
             Backing::Stack => table.add(MemoryKind::Stacks, left),
             Backing::Anonymous if region.shared => table.add(MemoryKind::Shared, left),
             Backing::Anonymous | Backing::Brk => {
-                if follows && !nodes.any_block_in(region.start, region.end) {
-                    table.add(MemoryKind::Code, left);
-                } else {
-                    table.heap(region, left, nodes, inputs, &mut pymalloc);
+                let mut rest = *region;
+                if let Some((_, end)) = map.image_part(at) {
+                    let part = resident(region.start, end).min(left);
+                    table.add(MemoryKind::Code, part);
+                    left -= part;
+                    rest.start = end;
+                }
+                if rest.start < rest.end {
+                    table.heap(&rest, left, nodes, inputs, &mut pymalloc);
                 }
             }
         }

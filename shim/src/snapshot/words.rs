@@ -50,6 +50,9 @@ pub fn way(reader: &Reader, parent: usize, child: usize) -> Way {
     if let Some(way) = in_function(reader, parent, child) {
         return way;
     }
+    if let Some(name) = context_variable(reader, parent, child) {
+        return Way::named(Step::Key, format!("'{name}'"));
+    }
     let mut found = None;
     reader.attributes(parent, |key, value| {
         if value == child {
@@ -76,6 +79,24 @@ pub fn way(reader: &Reader, parent: usize, child: usize) -> Way {
         return Way::named(Step::Member, "");
     }
     Way::default()
+}
+
+/// The name of the context variable whose value `child` is: nodes of a context's tree (`hamt.c`) have
+/// variables and values in turn.
+fn context_variable(reader: &Reader, parent: usize, child: usize) -> Option<String> {
+    const MOST: usize = 64;
+    /// `PyContextVar.var_name`.
+    const NAME: usize = 16;
+    if !is_builtin(reader, parent, "hamt_bitmap_node")
+        && !is_builtin(reader, parent, "hamt_collision_node")
+    {
+        return None;
+    }
+    let value =
+        (py::SIZE..py::SIZE + MOST * 8).step_by(8).find(|&at| reader.word(parent, at) == child)?;
+    let variable = reader.word(parent, value - 8);
+    let is_variable = reader.type_name(reader.type_of(variable)).ends_with("ContextVar");
+    reader.text(reader.word(variable, NAME)).filter(|_| is_variable)
 }
 
 /// Whether an object's type is called `module`, or is made from the one that is.

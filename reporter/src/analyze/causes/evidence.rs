@@ -1,15 +1,16 @@
 //! A set of blocks that grows becomes a cause: its evidence in sentences.
 
+use pyshim_dump::Amount;
 use pyshim_dump::heap::{Collector, Group, Heap};
 
 use crate::analyze::holders::{self, Holder, Nature};
 use crate::units::{bytes, count, counted};
 
 use super::candidates::Candidate;
-use super::cause::{Cause, Kind};
+use super::cause::{Cause, Confidence, Kind};
 use super::places::Places;
 use super::scene::Scene;
-use super::{outlives, rate, words};
+use super::{freed_by_teardown, rate, words};
 
 /// The cause that a set is.
 pub fn cause(scene: &Scene, places: &mut Places, candidate: &Candidate, kind: Kind) -> Cause {
@@ -55,8 +56,14 @@ pub fn cause(scene: &Scene, places: &mut Places, candidate: &Candidate, kind: Ki
         ));
     }
     if kind != Kind::Mapping {
-        if kind == Kind::NativeLeak && outlives(scene, candidate) {
-            cause.evidence.push("all of it outlives the interpreter's teardown".into());
+        if let Some(freed) = freed_by_teardown(scene, candidate)
+            && matches!(kind, Kind::NativeLeak | Kind::NativeHeld)
+        {
+            cause.evidence.extend(teardown(candidate, kind, freed));
+            // Whatever freed them knew them: most of it is lost to the search alone.
+            if kind == Kind::NativeLeak && freed.blocks > candidate.blocks / 2 {
+                cause.confidence = cause.confidence.min(Confidence::Likely);
+            }
         }
         let gaps = scene.gaps(candidate.leaders);
         match (scene.heap, gaps.is_empty()) {
@@ -71,6 +78,21 @@ pub fn cause(scene: &Scene, places: &mut Places, candidate: &Candidate, kind: Ki
     cause.advice = words::advice(&cause, held, scene.heap.zip(group));
     cause.tools = words::tools(&cause);
     cause
+}
+
+/// What the interpreter's teardown has to say of native blocks.
+fn teardown(candidate: &Candidate, kind: Kind, freed: Amount) -> Option<String> {
+    let leak = kind == Kind::NativeLeak;
+    // A few of the same site may have come and gone meanwhile.
+    if freed.blocks <= candidate.blocks / 50 {
+        return leak.then(|| "all of it outlives the interpreter's teardown".to_owned());
+    }
+    let whose = if leak { ": something still knew these" } else { "" };
+    Some(format!(
+        "{} of them, {}, were freed by the interpreter's teardown{whose}",
+        count(freed.blocks),
+        bytes(freed.bytes),
+    ))
 }
 
 /// The site to show. Small containers are recycled without the allocator being asked, so that their

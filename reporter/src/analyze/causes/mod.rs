@@ -21,6 +21,7 @@ mod tests;
 mod tests_sets;
 mod words;
 
+use pyshim_dump::Amount;
 use pyshim_dump::heap::State;
 use pyshim_dump::layout::Gauge;
 
@@ -155,6 +156,23 @@ fn is_collected(scene: &Scene, candidate: &Candidate) -> bool {
         && collector.garbage_frozen == 0
         && takes > 0
         && takes < heap.search.tracked / 3
+}
+
+/// What of it was freed between the last moment before the interpreter's teardown and the end of the
+/// process, at least: of a site that is only in part in it, what is left may be the other part. `None`: there
+/// was no teardown, or no end.
+fn freed_by_teardown(scene: &Scene, candidate: &Candidate) -> Option<Amount> {
+    if scene.dump.final_ns.is_none() || scene.dump.end.is_none() {
+        return None;
+    }
+    let mut freed = Amount::default();
+    for member in &candidate.members {
+        let site = scene.dump.sites.get(member.site as usize);
+        let left = site.map_or(Amount::default(), |site| site.totals.live());
+        freed.blocks = freed.blocks.saturating_add(member.blocks.saturating_sub(left.blocks));
+        freed.bytes = freed.bytes.saturating_add(member.bytes.saturating_sub(left.bytes));
+    }
+    Some(freed)
 }
 
 /// Whether nearly all of it is there after the teardown.

@@ -256,3 +256,53 @@ fn the_same_cause_of_two_processes_is_one() {
     assert_eq!(found.causes[0].bytes, 2_048_000);
     assert_eq!(found.verdict.forecast, None);
 }
+
+/// A run of a minute that ends with a teardown, with one native site of 1,000 blocks, of which the
+/// teardown frees some; the snapshot explains them.
+fn torn_down(state: State, freed: u64) -> Report {
+    let mut maker = Maker::new();
+    maker.process("3.11.7", &["python", "app.py"]);
+    let code = maker.code("app.py", 7, "work");
+    let frames = [Frame::Python { code, instruction: 0, entry: true }];
+    let numbers = Numbers { freed: (freed, freed * 1024), ..Numbers::live(1000, 1_024_000) };
+    let site = maker.site(Origin::Native, &frames, numbers);
+    maker.exited(0, 60_000_000_000).sealed();
+    for second in 0..60 {
+        maker.point(second * 1000, &[(site, second * 17_000)]);
+    }
+    let mut snapshot = Snapshot::default();
+    let holder = match state {
+        State::Native => snapshot.root(NodeKind::ThreadLocal, ""),
+        _ => 0,
+    };
+    snapshot.group(state, holder, holder, &[(site, 1000, 1_024_000)]);
+    report(&[with(&mut maker, snapshot)])
+}
+
+#[test]
+fn what_only_the_teardown_frees_is_told_apart() {
+    let evidence = |found: &Report| found.causes[0].evidence.join("\n");
+    let none = torn_down(State::Leaked, 0);
+    assert!(evidence(&none).contains("all of it outlives the interpreter's teardown"));
+    assert_eq!(none.causes[0].confidence, Confidence::Certain);
+    let some = torn_down(State::Leaked, 400);
+    assert!(
+        evidence(&some).contains("400 of them, 400 KiB, were freed by the interpreter's teardown"),
+        "{}",
+        evidence(&some)
+    );
+    assert_eq!(some.causes[0].confidence, Confidence::Certain);
+    let most = torn_down(State::Leaked, 900);
+    assert_eq!(
+        (most.causes[0].kind, most.causes[0].confidence),
+        (Kind::NativeLeak, Confidence::Likely)
+    );
+    let held = torn_down(State::Native, 1000);
+    assert_eq!(held.causes[0].kind, Kind::NativeHeld);
+    assert!(
+        evidence(&held).contains("000 of them, 1000 KiB, were freed by the interpreter's teardown"),
+        "{}",
+        evidence(&held)
+    );
+    assert!(!evidence(&torn_down(State::Native, 0)).contains("teardown"));
+}

@@ -151,7 +151,11 @@ fn library(path: &[Stop], at: usize, root: &Root) -> Option<Holder> {
         }
         _ => {}
     }
-    (interpreter && label.contains("atexit")).then(|| callbacks("atexit callbacks"))
+    // Each handler often knows the one before it: the first one's place is what is said.
+    ["atexit callbacks", "signal handlers"]
+        .into_iter()
+        .find(|&registry| interpreter && label == registry)
+        .map(callbacks)
 }
 
 /// Values of a thread or a context.
