@@ -258,6 +258,7 @@ fn report() -> Report {
             python_frames: true,
             python_allocators: true,
             native_frames: "leaf".into(),
+            unseen: None,
             notes: vec!["/srv/app/store.so is not here".into()],
         },
     }
