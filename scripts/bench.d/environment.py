@@ -151,6 +151,7 @@ def unpack(root, packages):
             text=True,
         )
         archives = sorted(Path(folder).glob("*.deb"))
+        root.mkdir(parents=True, exist_ok=True)
         if done.returncode != 0 or not archives:
             errors = [line for line in done.stderr.splitlines() if line.startswith("E:")]
             return f"apt-get download: {errors[0] if errors else 'failed'}"

@@ -19,7 +19,6 @@ mod stacks;
 mod survivors;
 pub mod why;
 
-
 use crate::read::Loaded;
 use crate::symbolize::Symbols;
 
