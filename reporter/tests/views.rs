@@ -68,6 +68,7 @@ fn leak() -> Group {
         figures: Figures {
             origin: Source::Native,
             live,
+            interval: Some((350 << 20, 430 << 20)),
             share: Some(0.24),
             startup_bytes: Some(8 << 20),
             grown_bytes: Some(380 << 20),
@@ -100,6 +101,7 @@ fn cache() -> Group {
         figures: Figures {
             origin: Source::Python,
             live: Amount { blocks: 380_112, bytes: 1_181_116_006 },
+            interval: None,
             share: Some(0.72),
             startup_bytes: Some(1_181_000_000),
             grown_bytes: Some(116_006),
@@ -258,6 +260,7 @@ fn report() -> Report {
             python_frames: true,
             python_allocators: true,
             native_frames: "leaf".into(),
+            unseen: Some(1_572_864),
             notes: vec!["/srv/app/store.so is not here".into()],
         },
     }

@@ -12,6 +12,8 @@ use crate::guard::{Guard, Thread};
 /// Mean bytes between two samples; 0: every block is recorded.
 static MEAN: AtomicU64 = AtomicU64::new(0);
 static SEED: AtomicU64 = AtomicU64::new(0);
+/// From one thread's seed to the next one's.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What a sampled block stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +34,12 @@ pub enum Draw {
     Passed,
 }
 
-/// Sets the mean; 0 for exact. `seed` makes a run repeatable.
-pub fn set(mean: u64, seed: u64) {
-    SEED.store(seed, Relaxed);
+/// Sets the mean; 0 for exact. `seed` makes the draws of a run repeatable; without one they
+/// differ from process to process.
+pub fn set(mean: u64, seed: Option<u64>) {
+    // Where the kernel put this variable is as good as random, and the clock where it does not.
+    let chance = || core::ptr::from_ref(&SEED) as u64 ^ (crate::sys::monotonic_ns() << 20);
+    SEED.store(seed.map_or_else(chance, |seed| seed.wrapping_add(1).wrapping_mul(STEP)), Relaxed);
     MEAN.store(mean, Relaxed);
 }
 
@@ -62,10 +67,7 @@ pub fn draw(guard: &Guard, size: usize) -> Draw {
 fn drawn(thread: &Thread, size: usize, mean: u64) -> Draw {
     if thread.random.get() == 0 {
         // The first allocation of a thread: nothing was drawn for it yet.
-        let address = core::ptr::from_ref(thread) as u64;
-        let seed = SEED.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed)
-            ^ address.wrapping_mul(0xff51_afd7_ed55_8ccd);
-        thread.random.set(seed | 1);
+        thread.random.set(mix(SEED.fetch_add(STEP, Relaxed)));
         thread.until_sample.set(gap(thread, mean) - size as i64);
         if thread.until_sample.get() >= 0 {
             return Draw::Passed;
@@ -74,6 +76,15 @@ fn drawn(thread: &Thread, size: usize, mean: u64) -> Draw {
     // The process has no memory: what is left of a gap after the block does not matter.
     thread.until_sample.set(gap(thread, mean));
     weight(size, mean).map_or(Draw::Passed, Draw::Taken)
+}
+
+/// The finalizer of splitmix64: seeds that differ in one bit lead to unlike states. Never 0,
+/// of which xorshift makes nothing else.
+fn mix(seed: u64) -> u64 {
+    let mut x = seed;
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (x ^ (x >> 31)).max(1)
 }
 
 /// Bytes to the next sample, exponentially distributed.

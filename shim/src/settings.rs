@@ -47,7 +47,7 @@ pub struct Settings {
     /// `PYSHIM_LOG`: where messages go; `None`: nowhere.
     pub log: Option<Vec<u8>>,
     /// `PYSHIM_SEED`: seed of the sampling, to repeat a run.
-    pub seed: u64,
+    pub seed: Option<u64>,
 }
 
 impl Settings {
@@ -61,7 +61,7 @@ impl Settings {
             follow: Follow::Python,
             snapshots: Snapshots { last: true, always: false, every_ns: 0, at_percent: 0 },
             log: None,
-            seed: 0,
+            seed: None,
         }
     }
 
@@ -109,7 +109,7 @@ impl Settings {
         }
         if let Some(value) = text(c"PYSHIM_SEED") {
             match value.parse() {
-                Ok(seed) => settings.seed = seed,
+                Ok(seed) => settings.seed = Some(seed),
                 Err(_) => complain("PYSHIM_SEED", &value, "a number"),
             }
         }

@@ -5,6 +5,7 @@ use pyshim_dump::record::Frame;
 use pyshim_dump::{Dump, Mode};
 
 use super::report::Completeness;
+use super::{estimates, process};
 
 /// Reasons for a loss, with their words in reports.
 const REASONS: [(Lost, &str); 8] = [
@@ -46,7 +47,8 @@ pub fn completeness<'a>(
         lost,
         python_frames: dumps.clone().any(has_python_frames),
         python_allocators: dumps.clone().all(|dump| setting(dump, "python") != Some("0")),
-        native_frames: native_frames(dumps),
+        native_frames: native_frames(dumps.clone()),
+        unseen: dumps.clone().filter_map(process::sampled).max().map(estimates::unseen),
         notes,
     }
 }

@@ -8,10 +8,12 @@ use pyshim_dump::blob::{Census, SiteCensus};
 use crate::read::Loaded;
 
 use super::Options;
+use super::estimates::Estimate;
 use super::growth::{self, NONE, Times, Trend};
 use super::percentiles::Buckets;
+use super::process;
 use super::report::{Figures, Moment, Source, Total, Window};
-use super::stacks::{Stacks, add, last};
+use super::stacks::{Stacks, add, at_moment, last};
 
 /// What sums are taken from.
 pub struct Ledger<'a> {
@@ -174,11 +176,17 @@ impl<'a> Ledger<'a> {
         figures
     }
 
-    /// Adds the distributions of sizes and ages over the stacks `members`.
+    /// Adds the distributions of sizes and ages over the stacks `members`, and how far their bytes
+    /// can be trusted.
     pub fn distributions(&mut self, figures: &mut Figures, stacks: &Stacks, members: &[u32]) {
+        let mut estimate = Estimate::default();
         for stack in members.iter().filter_map(|&member| stacks.list.get(member as usize)) {
             for &(dump, site) in &stack.sites {
                 let census = self.censuses.get(dump as usize).and_then(|index| index.get(site));
+                if let Some(Loaded { dump, .. }) = self.dumps.get(dump as usize) {
+                    let bytes = at_moment(dump, site as usize, self.moment).bytes;
+                    estimate.add(bytes, process::sampled(dump).unwrap_or(0), census);
+                }
                 if let Some(census) = census {
                     self.sizes.add(&census.sizes, census.largest);
                     self.ages.add(&census.ages, census.oldest_ms);
@@ -187,6 +195,7 @@ impl<'a> Ledger<'a> {
         }
         figures.size = self.sizes.take();
         figures.age_ms = self.ages.take();
+        figures.interval = estimate.interval();
     }
 }
 

@@ -5,6 +5,7 @@ mod census;
 mod completeness;
 mod course;
 pub mod diff;
+mod estimates;
 mod figures;
 pub mod growth;
 pub mod holders;
@@ -17,8 +18,6 @@ pub mod roles;
 mod stacks;
 mod survivors;
 pub mod why;
-
-use std::collections::BTreeSet;
 
 use crate::read::Loaded;
 use crate::symbolize::Symbols;
@@ -102,16 +101,10 @@ fn remarks(dumps: &[Loaded], window: &Window) -> Vec<String> {
     if !window.separated {
         remarks.push("the run is too short to tell growth from start-up".to_owned());
     }
-    let means: BTreeSet<u64> = dumps
-        .iter()
-        .filter_map(|loaded| match loaded.dump.mode {
-            pyshim_dump::Mode::Exact => None,
-            pyshim_dump::Mode::Sampled(mean) => Some(mean),
-        })
-        .collect();
-    if let Some(mean) = means.first() {
+    if let Some(mean) = dumps.iter().filter_map(|loaded| process::sampled(&loaded.dump)).max() {
+        let unseen = estimates::unseen(mean);
         remarks.push(format!(
-            "sampled, with {mean} bytes on average from one sample to the next: bytes and blocks are estimates"
+            "sampled, with {mean} bytes on average from one sample to the next: bytes and blocks are estimates, and a site of less than {unseen} bytes may not be seen"
         ));
     }
     if dumps.len() > 1

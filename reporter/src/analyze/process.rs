@@ -2,7 +2,7 @@
 
 use crate::read::Loaded;
 
-use pyshim_dump::Mode;
+use pyshim_dump::{Dump, Mode};
 
 use super::report::Process;
 use super::roles::file_name;
@@ -26,10 +26,15 @@ pub fn process(loaded: &Loaded) -> Process {
         forked: dump.forked,
         inherited_freed: dump.inherited_freed,
         finalized: dump.final_ns.is_some(),
-        sampled: match dump.mode {
-            Mode::Exact => None,
-            Mode::Sampled(mean) => Some(mean),
-        },
+        sampled: sampled(dump),
+    }
+}
+
+/// Mean bytes between samples; `None`: every block was recorded.
+pub fn sampled(dump: &Dump) -> Option<u64> {
+    match dump.mode {
+        Mode::Exact => None,
+        Mode::Sampled(mean) => Some(mean),
     }
 }
 

@@ -247,6 +247,8 @@ pub struct Figures {
     pub origin: Source,
     /// Live blocks and bytes at the moment of the report.
     pub live: Amount,
+    /// Where its bytes lie with 95 %, if some were sampled.
+    pub interval: Option<(u64, u64)>,
     /// Part of all heap bytes; `None` for mappings.
     pub share: Option<f64>,
     /// Bytes that were live at the end of the start-up.
@@ -374,6 +376,8 @@ pub struct Completeness {
     pub python_allocators: bool,
     /// Which native frames were recorded: `off`, `leaf`, `full`.
     pub native_frames: String,
+    /// Bytes that a site may have without being seen, with 95 %; of a sampled run.
+    pub unseen: Option<u64>,
     /// Sentences for the reader.
     pub notes: Vec<String>,
 }

@@ -79,7 +79,8 @@ pub fn last(dump: &Dump, site: usize) -> Amount {
     if dump.final_ns.is_some() { site.last } else { site.totals.live() }
 }
 
-fn at_moment(dump: &Dump, site: usize, moment: Moment) -> Amount {
+/// What was live at a site at the moment of a report.
+pub fn at_moment(dump: &Dump, site: usize, moment: Moment) -> Amount {
     match moment {
         Moment::Last => last(dump, site),
         Moment::Peak => dump.sites.get(site).map_or(Amount::default(), |site| site.peak),

@@ -198,6 +198,8 @@ struct Survivor<'a> {
 #[derive(Serialize)]
 struct Figures {
     bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_interval: Option<[u64; 2]>,
     blocks: u64,
     share: Option<f64>,
     startup_bytes: Option<u64>,
@@ -263,6 +265,8 @@ struct Completeness<'a> {
     python_allocators: bool,
     native_frames: &'a str,
     sampled: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unseen_bytes: Option<u64>,
     notes: &'a [String],
 }
 
@@ -348,6 +352,7 @@ impl Figures {
         let seconds = |ms: u64| ms as f64 / 1e3;
         Figures {
             bytes: figures.live.bytes,
+            bytes_interval: figures.interval.map(|(low, high)| [low, high]),
             blocks: figures.live.blocks,
             share: figures.share,
             startup_bytes: figures.startup_bytes,
@@ -378,6 +383,7 @@ impl<'a> Completeness<'a> {
             python_allocators: known.python_allocators,
             native_frames: &known.native_frames,
             sampled: report.processes.iter().find_map(|process| process.sampled),
+            unseen_bytes: known.unseen,
             notes: &known.notes,
         }
     }

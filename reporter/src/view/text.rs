@@ -267,7 +267,12 @@ fn entry(out: &mut String, number: usize, group: &Group, directory: &str, paint:
 /// What stands beside the bytes of an entry.
 pub fn facts(figures: &Figures) -> Vec<String> {
     let what = if figures.origin.is_mapping() { "mapping" } else { "block" };
-    let mut facts = vec![counted(figures.live.blocks, what)];
+    let mut facts = Vec::new();
+    if let Some((low, high)) = figures.interval {
+        // What it lies between, rather than ±: of few samples, more is possible above than below.
+        facts.push(format!("{} to {} with 95 %", bytes(low), bytes(high)));
+    }
+    facts.push(counted(figures.live.blocks, what));
     if let Some(growth) = figures.growth.filter(|_| figures.growing) {
         // Half the second digit: an error below that does not show in the figure.
         let error = match growth.error / growth.per_second {

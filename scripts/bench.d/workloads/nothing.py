@@ -1,0 +1,1 @@
+"""Start-up and end of the interpreter, and nothing between."""
