@@ -67,6 +67,7 @@ pub fn thread() -> &'static Thread {
 }
 
 /// The thread pointer. A thread other than the first has its block at the end of its stack.
+#[inline(always)]
 pub fn thread_pointer() -> usize {
     let pointer: usize;
     // SAFETY: reads the thread pointer, which is kept in its own first word.

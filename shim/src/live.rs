@@ -17,9 +17,11 @@
 //! | mid   | 128..4096  | 128    | 8 bytes  |
 //! | large | 4096..     | 4096   | 16 bytes |
 
-use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::Release};
+use core::sync::atomic::{
+    AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::Release,
+};
 
-use crate::sys;
+use crate::{sample, sys};
 
 /// Addresses that one leaf serves.
 const LEAF_SPAN: usize = 1 << LEAF_BITS;
@@ -159,6 +161,41 @@ fn unpack(slot: u64, size: usize) -> Block {
     }
 }
 
+/// In sampled mode nearly every block that is freed is not here, and the radix table would only be
+/// read to find that out, with a cache miss or a page fault each. So a small table counts what is
+/// here by a hash of the address; a count that is full stays.
+static HERE: [AtomicU8; 1 << HERE_BITS] = [const { AtomicU8::new(0) }; 1 << HERE_BITS];
+const HERE_BITS: u32 = 16;
+
+#[inline(always)]
+fn here(address: usize) -> &'static AtomicU8 {
+    let hash = (address as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - HERE_BITS);
+    // The shift keeps the index in range, so the check folds away.
+    &HERE[hash as usize & (HERE.len() - 1)]
+}
+
+/// Whether a block at `address` may be here; to be asked in sampled mode alone.
+#[inline(always)]
+pub fn may_hold(address: usize) -> bool {
+    here(address).load(Relaxed) != 0
+}
+
+#[inline(always)]
+fn came(address: usize) {
+    if sample::is_on() {
+        let more = |count: u8| (count < u8::MAX).then(|| count + 1);
+        let _ = here(address).fetch_update(Relaxed, Relaxed, more);
+    }
+}
+
+#[inline(always)]
+fn went(address: usize) {
+    if sample::is_on() {
+        let less = |count: u8| (count != 0 && count < u8::MAX).then(|| count - 1);
+        let _ = here(address).fetch_update(Relaxed, Relaxed, less);
+    }
+}
+
 /// Why a block found no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoPlace;
@@ -179,13 +216,18 @@ pub fn insert(
         Some(leaf) => leaf,
         None => new_leaf(address).ok_or(NoPlace)?,
     };
+    came(address);
     let mut slot = PRESENT | u64::from(site) | u64::from(epoch) << EPOCH_AT;
     let place = small(leaf, address);
     if size < MID_SIZE {
         slot |= (size as u64) << SIZE_AT;
         let old = place.load(Relaxed);
         place.store(slot, Relaxed);
-        return Ok((old != 0).then(|| unpack(old, (old >> SIZE_AT) as usize & (MID_SIZE - 1))));
+        if old == 0 {
+            return Ok(None);
+        }
+        went(address);
+        return Ok(Some(unpack(old, (old >> SIZE_AT) as usize & (MID_SIZE - 1))));
     }
     let mut stale = None;
     if place.load(Relaxed) != 0 {
@@ -213,12 +255,14 @@ pub fn remove(address: usize) -> Option<Block> {
     let slot = place.load(Relaxed);
     if slot != 0 {
         place.store(0, Relaxed);
+        went(address);
         return Some(unpack(slot, (slot >> SIZE_AT) as usize & (MID_SIZE - 1)));
     }
     let place = mid(leaf, address);
     let slot = place.load(Relaxed);
     if slot != 0 && (slot >> MID_OFFSET_AT) & 7 == mid_offset(address) {
         place.store(0, Relaxed);
+        went(address);
         return Some(unpack(slot, (slot >> SIZE_AT) as usize & (LARGE_SIZE - 1)));
     }
     let place = large(leaf, address);
@@ -226,6 +270,7 @@ pub fn remove(address: usize) -> Option<Block> {
     if slot != 0 && (slot >> LARGE_OFFSET_AT) & 0xff == large_offset(address) {
         let size = place[1].load(Relaxed) as usize;
         place[0].store(0, Relaxed);
+        went(address);
         return Some(unpack(slot, size));
     }
     None
@@ -256,6 +301,7 @@ pub fn watch(address: usize) -> bool {
         large.store(slot | WATCHED, Relaxed);
         return true;
     }
+    came(address);
     place.store(PRESENT | WATCHED | ONLY_WATCHED, Relaxed);
     true
 }

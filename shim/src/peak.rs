@@ -38,7 +38,8 @@ const TIME_SHARE: u64 = 50;
 
 static NOTING: SpinLock<()> = SpinLock::new(());
 
-const SMALLEST_SHARE: u64 = 1024;
+/// Where little is live, threads that come and go must not meet in the total at every block.
+const SMALLEST_SHARE: u64 = 16 << 10;
 
 /// Live bytes, but for what threads keep to themselves.
 pub fn live_bytes() -> u64 {

@@ -89,6 +89,9 @@ pub fn freed(address: usize, lock: Lock) -> Option<live::Block> {
     if !life::recording() {
         return None;
     }
+    if sample::is_on() && !live::may_hold(address) {
+        return None;
+    }
     let block = live::remove(address)?;
     // Both are rare, and one test tells that neither is the case.
     if block.watched | (block.epoch < epoch::FORKED_AT.load(Relaxed)) {

@@ -44,6 +44,7 @@ pub fn set(mean: u64, seed: Option<u64>) {
 }
 
 /// Whether blocks are drawn.
+#[inline(always)]
 pub fn is_on() -> bool {
     MEAN.load(Relaxed) != 0
 }

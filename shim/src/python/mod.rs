@@ -6,6 +6,7 @@
 //! allocate, count references or take a lock is ever called.
 
 pub mod code;
+mod current;
 pub mod debug_offsets;
 pub mod hooks;
 pub mod layout;
@@ -77,6 +78,7 @@ fn prepare_walk(handle: *mut c_void) -> Result<(), usize> {
             runtime => runtime + layout.runtime_finalizing as usize,
         },
         code_type: symbol(handle, c"PyCode_Type"),
+        from_start: handle == libc::RTLD_DEFAULT,
     };
     if interpreter.thread_state == 0 || interpreter.code_type == 0 {
         return Err(NO_SYMBOLS);

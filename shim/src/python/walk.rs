@@ -6,9 +6,10 @@
 //! them; [`collect`] walks again to define a new site.
 
 use core::sync::atomic::{
-    AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::Release,
+    AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::Release,
 };
 
+use super::current;
 use super::layout::{Entry, FrameRoot, Instr, Layout, OWNED_BY_GENERATOR};
 use pyshim_dump::record::NOT_BEGUN;
 
@@ -33,6 +34,10 @@ static ATTACHED_STATE: AtomicUsize = AtomicUsize::new(0);
 static HOLDERS_STATE: AtomicUsize = AtomicUsize::new(0);
 /// Address of the runtime's `finalizing` field; 0: not known.
 pub static FINALIZING: AtomicUsize = AtomicUsize::new(0);
+/// From 3.12: where that word lies, from the thread pointer on; 0: not known.
+static ATTACHED_AT: AtomicIsize = AtomicIsize::new(0);
+/// Before 3.12: where the runtime keeps its word; 0: not known.
+static HOLDER_AT: AtomicUsize = AtomicUsize::new(0);
 /// Address of `PyCode_Type`.
 static CODE_TYPE: AtomicUsize = AtomicUsize::new(0);
 
@@ -54,6 +59,30 @@ pub struct Interpreter {
     pub finalizing: usize,
     /// Address of `PyCode_Type`.
     pub code_type: usize,
+    /// Whether it was loaded with the program, not later.
+    pub from_start: bool,
+}
+
+/// Compares what is read directly with what the interpreter's functions say, and leaves it if it is
+/// not the same. Called with each new stack.
+pub fn prove_shortcuts() {
+    let at = ATTACHED_AT.load(Relaxed);
+    // SAFETY: the word that the interpreter's function reads, in this thread's static storage.
+    if at != 0 && attached_by_call() != unsafe { load(thread_pointer().wrapping_add_signed(at)) } {
+        ATTACHED_AT.store(0, Relaxed);
+    }
+    let (holder, at) = (HOLDERS_STATE.load(Relaxed), HOLDER_AT.load(Relaxed));
+    if holder != 0 && at != 0 {
+        // SAFETY: the word of the runtime that the function reads, and that function.
+        let (before, by_call, after) = unsafe {
+            let by_call = core::mem::transmute::<usize, extern "C" fn() -> usize>(holder);
+            (load::<usize>(at), by_call(), load::<usize>(at))
+        };
+        // Another thread may take the lock meanwhile.
+        if before == after && by_call != before {
+            HOLDER_AT.store(0, Relaxed);
+        }
+    }
 }
 
 /// From now on, frames of this interpreter are walked.
@@ -61,6 +90,10 @@ pub fn set_interpreter(interpreter: &Interpreter) {
     THREAD_STATE.store(interpreter.thread_state, Relaxed);
     ATTACHED_STATE.store(interpreter.attached_state, Relaxed);
     HOLDERS_STATE.store(interpreter.holders_state, Relaxed);
+    let attached = current::attached_offset(interpreter.attached_state, interpreter.from_start);
+    ATTACHED_AT.store(attached.unwrap_or(0), Relaxed);
+    HOLDER_AT.store(current::holder_address(interpreter.holders_state).unwrap_or(0), Relaxed);
+    prove_shortcuts();
     FINALIZING.store(interpreter.finalizing, Relaxed);
     CODE_TYPE.store(interpreter.code_type, Relaxed);
     LAYOUT.store(core::ptr::from_ref(interpreter.layout).cast_mut(), Release);
@@ -130,11 +163,17 @@ const INTERPRETER: usize = 16;
 /// us walk another thread's frames.
 #[inline(always)]
 fn state_under_lock(layout: &Layout) -> usize {
-    let holder = HOLDERS_STATE.load(Relaxed);
+    let (holder, at) = (HOLDERS_STATE.load(Relaxed), HOLDER_AT.load(Relaxed));
     if holder != 0 {
-        // SAFETY: the address of a function of this type, which reads a static variable.
-        let holder: extern "C" fn() -> usize = unsafe { core::mem::transmute(holder) };
-        let tstate = holder();
+        // SAFETY: the word of the runtime, a static object, that the function below reads; or the
+        // address of that function, of this type.
+        let tstate: usize = unsafe {
+            if at != 0 {
+                load(at)
+            } else {
+                core::mem::transmute::<usize, extern "C" fn() -> usize>(holder)()
+            }
+        };
         if tstate != 0 {
             // SAFETY: `Lock::Held` means that this thread is the holder, so the state is its own and
             // alive. Where a caller breaks that rule, the holder is in the middle of its work, not
@@ -150,19 +189,30 @@ fn state_under_lock(layout: &Layout) -> usize {
 
 #[inline(always)]
 fn thread_state() -> usize {
-    let attached = ATTACHED_STATE.load(Relaxed);
-    if attached != 0 {
-        // SAFETY: the address of a function of this type, which reads a thread-local variable.
-        let attached: extern "C" fn() -> usize = unsafe { core::mem::transmute(attached) };
-        let tstate = attached();
-        if tstate != 0 {
-            return tstate;
-        }
+    let at = ATTACHED_AT.load(Relaxed);
+    let tstate = if at != 0 {
+        // SAFETY: as in `prove_shortcuts`.
+        unsafe { load(thread_pointer().wrapping_add_signed(at)) }
+    } else {
+        attached_by_call()
+    };
+    if tstate != 0 {
+        return tstate;
     }
     // SAFETY: the address of a function of this type, which reads a thread-specific value; it may be
     // called at any time, with or without the interpreter lock.
     let own: extern "C" fn() -> usize = unsafe { core::mem::transmute(THREAD_STATE.load(Relaxed)) };
     own()
+}
+
+#[inline(always)]
+fn attached_by_call() -> usize {
+    let attached = ATTACHED_STATE.load(Relaxed);
+    if attached == 0 {
+        return 0;
+    }
+    // SAFETY: the address of a function of this type, which reads a thread-local variable.
+    unsafe { core::mem::transmute::<usize, extern "C" fn() -> usize>(attached)() }
 }
 
 /// Thread states that were seen, with the ids of their threads in the system: as the teardown begins
@@ -194,12 +244,7 @@ pub fn remembered(exists: impl Fn(u32) -> bool) -> Vec<usize> {
 
 /// Whether this thread runs Python now, as far as the interpreter says.
 pub fn attached() -> bool {
-    layout().is_some() && TRUSTED.load(Relaxed) == 1 && {
-        let attached = ATTACHED_STATE.load(Relaxed);
-        // SAFETY: as in `thread_state`.
-        attached != 0
-            && unsafe { core::mem::transmute::<usize, extern "C" fn() -> usize>(attached) }() != 0
-    }
+    layout().is_some() && TRUSTED.load(Relaxed) == 1 && attached_by_call() != 0
 }
 
 /// While the interpreter ends, other threads' states may be freed under them.

@@ -98,6 +98,7 @@ pub fn define(guard: &Guard, place: &Place, key: u64) -> u32 {
     life::on_new_site(guard, place.anchor, place.top.map(|top| top.interpreter));
     if let Some(top) = place.top {
         walk::remember(top.tstate);
+        walk::prove_shortcuts();
     }
     if heap::exhausted() {
         store::lose(Lost::Sites);
