@@ -31,8 +31,8 @@ pub struct Graph {
     pub first_edge: Vec<u32>,
     /// Nodes that are referred to.
     pub edges: Vec<u32>,
-    /// References found to each node that is an object, wherever they are.
-    pub found: Vec<u16>,
+    /// References found to each node that is an object, wherever they are; 255: that many or more.
+    pub found: Vec<u8>,
     /// Bytes searched.
     pub searched: u64,
     /// Nodes whose references could not be followed.
@@ -167,12 +167,14 @@ impl Graph {
     /// Nothing searched yet.
     pub fn new(nodes: &Nodes) -> Graph {
         let count = nodes.count() as usize;
+        let mut first_edge = Vec::with_capacity(count + 1024);
+        first_edge.push(0);
         Graph {
             order: Vec::with_capacity(count + 1024),
             position: vec![NONE; count],
             parent: Vec::with_capacity(count + 1024),
             phase: Vec::with_capacity(count + 1024),
-            first_edge: vec![0],
+            first_edge,
             edges: Vec::new(),
             found: vec![0; count],
             searched: 0,
