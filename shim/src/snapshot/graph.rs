@@ -16,6 +16,7 @@ use crate::snapshot::fields::{self, Fields};
 use crate::snapshot::memory::Map;
 use crate::snapshot::nodes::{NONE, Nodes, bits};
 use crate::snapshot::objects::{Shape, Types};
+use crate::snapshot::search::phase::INTERPRETER;
 
 /// The graph as far as it was searched.
 pub struct Graph {
@@ -40,6 +41,8 @@ pub struct Graph {
     /// Regions in which only the address of a block's beginning counts: those of the C library, whose
     /// allocator keeps addresses of free memory between blocks.
     pub strict: HashSet<u32>,
+    /// Memory of the interpreter's that leads to native blocks, which was not followed yet.
+    pub later: Vec<(usize, usize)>,
     /// Running frames by node: where each begins, where its variables do, where it ends.
     pub frames: HashMap<u32, (usize, usize, usize)>,
 }
@@ -51,6 +54,8 @@ pub enum Lead {
     Anywhere,
     /// To objects alone.
     Objects,
+    /// To what Python's allocators gave; the rest comes later.
+    Python,
     /// To blocks that are no objects: of this object, whose traverse function names the others.
     Blocks(u32),
     /// To all there is: of this object.
@@ -181,6 +186,7 @@ impl Graph {
             failed: Vec::new(),
             frames: HashMap::new(),
             strict: HashSet::new(),
+            later: Vec::new(),
         }
     }
 
@@ -304,6 +310,9 @@ impl Graph {
         let mut skip = 0..0;
         let mut lead = match world.nodes.has(node, bits::ITEMS) {
             true => Lead::Objects,
+            false if self.phase[self.position[node as usize] as usize] == INTERPRETER => {
+                Lead::Python
+            }
             false => Lead::Anywhere,
         };
         if object {
@@ -408,6 +417,13 @@ impl Graph {
                     continue;
                 }
             } else if let Lead::Objects = lead {
+                continue;
+            } else if let Lead::Python = lead
+                && fields::is_native(world.nodes, node)
+            {
+                if self.later.last() != Some(&(start, end)) {
+                    self.later.push((start, end));
+                }
                 continue;
             } else if let Lead::Blocks(from) | Lead::From(from) = lead
                 && fields::is_stale(world, from, at - 8, node)
