@@ -61,7 +61,7 @@ pub fn explore(map: &Map, inputs: &Inputs, interpreter: Option<&Interpreter>) ->
     let garbage = if interpreter.is_some() { garbage::mark(&mut world) } else { 0 };
     let found = search(&mut world, &reader, inputs);
     let dominators = dominators(&found.graph, found.held);
-    let retained = retained(&found, &dominators, &world);
+    let retained = Retained::of(&found, &dominators, &world);
     let mut naming = Naming::new(&world, reader, &found, inputs, &retained);
     let mut states = groups::states(&naming);
     let mut groups = Vec::new();
@@ -115,36 +115,46 @@ fn count(naming: &Naming, bit: u8) -> u64 {
 }
 
 /// What hangs from each position: bytes, and blocks and objects.
-fn retained(found: &Found, dominators: &Dominators, world: &World) -> Vec<(u64, u32)> {
-    let mut sums: Vec<(u64, u32)> =
-        (0..found.held).map(|at| (world.nodes.bytes(found.graph.order[at]), 1)).collect();
-    // Children before their dominators: by depth in the dominator tree.
-    let mut depth = vec![0u32; found.held];
-    let mut path = Vec::new();
-    for at in 0..found.held {
-        let mut up = at as u32;
-        while up != NONE && depth[up as usize] == 0 {
-            path.push(up);
-            up = dominators.of[up as usize];
+pub struct Retained {
+    bytes: Vec<u32>,
+    /// Those that 32 bits do not hold.
+    large: HashMap<u32, u64>,
+    count: Vec<u32>,
+}
+
+impl Retained {
+    fn of(found: &Found, dominators: &Dominators, world: &World) -> Retained {
+        let held = found.held;
+        let mut sums =
+            Retained { bytes: vec![0; held], large: HashMap::new(), count: vec![0; held] };
+        // What dominates a position lies on the way on which it was reached first, so before it.
+        for at in (0..held).rev() {
+            sums.add(at, world.nodes.bytes(found.graph.order[at]), 1);
+            let up = dominators.of[at];
+            if let (true, Some((bytes, count))) = (up != NONE, sums.get(at)) {
+                sums.add(up as usize, bytes, count);
+            }
         }
-        let mut above = if up == NONE { 0 } else { depth[up as usize] };
-        while let Some(one) = path.pop() {
-            above += 1;
-            depth[one as usize] = above;
-        }
+        sums
     }
-    let mut order: Vec<u32> = (0..found.held as u32).collect();
-    order.sort_unstable_by_key(|&at| core::cmp::Reverse(depth[at as usize]));
-    for at in order {
-        let up = dominators.of[at as usize];
-        if up != NONE {
-            let (bytes, count) = sums[at as usize];
-            let sum = &mut sums[up as usize];
-            sum.0 += bytes;
-            sum.1 = sum.1.saturating_add(count);
+
+    fn add(&mut self, at: usize, bytes: u64, count: u32) {
+        let sum = self.get(at).map_or(0, |it| it.0) + bytes;
+        self.bytes[at] = u32::try_from(sum).unwrap_or(u32::MAX);
+        if sum >= u32::MAX.into() {
+            self.large.insert(at as u32, sum);
         }
+        self.count[at] = self.count[at].saturating_add(count);
     }
-    sums
+
+    /// Of a position, if it is held.
+    pub fn get(&self, at: usize) -> Option<(u64, u32)> {
+        let bytes = match *self.bytes.get(at)? {
+            u32::MAX => self.large.get(&(at as u32)).copied().unwrap_or(u32::MAX.into()),
+            bytes => bytes.into(),
+        };
+        Some((bytes, *self.count.get(at)?))
+    }
 }
 
 /// All live blocks by site and state.
@@ -185,7 +195,7 @@ fn census(naming: &mut Naming, dominators: &Dominators) -> Vec<Type> {
         let one = &mut types[type_ as usize];
         one.objects += 1;
         one.bytes += nodes.bytes(node);
-        let Some(&(retained, _)) = naming.retained.get(at) else {
+        let Some((retained, _)) = naming.retained.get(at) else {
             one.retained += nodes.bytes(node);
             continue;
         };

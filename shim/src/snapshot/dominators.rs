@@ -237,6 +237,7 @@ mod tests {
             failed: Vec::new(),
             frames: hashbrown::HashMap::new(),
             strict: hashbrown::HashSet::new(),
+            later: Vec::new(),
         };
         roots.iter().for_each(|&root| graph.reach(root, NONE, 1));
         let mut at = 0;

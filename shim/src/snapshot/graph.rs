@@ -16,6 +16,7 @@ use crate::snapshot::fields::{self, Fields};
 use crate::snapshot::memory::Map;
 use crate::snapshot::nodes::{NONE, Nodes, bits};
 use crate::snapshot::objects::{Shape, Types};
+use crate::snapshot::search::phase::INTERPRETER;
 
 /// The graph as far as it was searched.
 pub struct Graph {
@@ -31,8 +32,8 @@ pub struct Graph {
     pub first_edge: Vec<u32>,
     /// Nodes that are referred to.
     pub edges: Vec<u32>,
-    /// References found to each node that is an object, wherever they are.
-    pub found: Vec<u16>,
+    /// References found to each node that is an object, wherever they are; 255: that many or more.
+    pub found: Vec<u8>,
     /// Bytes searched.
     pub searched: u64,
     /// Nodes whose references could not be followed.
@@ -40,6 +41,8 @@ pub struct Graph {
     /// Regions in which only the address of a block's beginning counts: those of the C library, whose
     /// allocator keeps addresses of free memory between blocks.
     pub strict: HashSet<u32>,
+    /// Memory of the interpreter's that leads to native blocks, which was not followed yet.
+    pub later: Vec<(usize, usize)>,
     /// Running frames by node: where each begins, where its variables do, where it ends.
     pub frames: HashMap<u32, (usize, usize, usize)>,
 }
@@ -51,6 +54,8 @@ pub enum Lead {
     Anywhere,
     /// To objects alone.
     Objects,
+    /// To what Python's allocators gave; the rest comes later.
+    Python,
     /// To blocks that are no objects: of this object, whose traverse function names the others.
     Blocks(u32),
     /// To all there is: of this object.
@@ -167,18 +172,21 @@ impl Graph {
     /// Nothing searched yet.
     pub fn new(nodes: &Nodes) -> Graph {
         let count = nodes.count() as usize;
+        let mut first_edge = Vec::with_capacity(count + 1024);
+        first_edge.push(0);
         Graph {
             order: Vec::with_capacity(count + 1024),
             position: vec![NONE; count],
             parent: Vec::with_capacity(count + 1024),
             phase: Vec::with_capacity(count + 1024),
-            first_edge: vec![0],
+            first_edge,
             edges: Vec::new(),
             found: vec![0; count],
             searched: 0,
             failed: Vec::new(),
             frames: HashMap::new(),
             strict: HashSet::new(),
+            later: Vec::new(),
         }
     }
 
@@ -302,6 +310,9 @@ impl Graph {
         let mut skip = 0..0;
         let mut lead = match world.nodes.has(node, bits::ITEMS) {
             true => Lead::Objects,
+            false if self.phase[self.position[node as usize] as usize] == INTERPRETER => {
+                Lead::Python
+            }
             false => Lead::Anywhere,
         };
         if object {
@@ -406,6 +417,13 @@ impl Graph {
                     continue;
                 }
             } else if let Lead::Objects = lead {
+                continue;
+            } else if let Lead::Python = lead
+                && fields::is_native(world.nodes, node)
+            {
+                if self.later.last() != Some(&(start, end)) {
+                    self.later.push((start, end));
+                }
                 continue;
             } else if let Lead::Blocks(from) | Lead::From(from) = lead
                 && fields::is_stale(world, from, at - 8, node)

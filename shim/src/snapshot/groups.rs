@@ -481,7 +481,7 @@ fn leads(naming: &Naming) -> Vec<Lead> {
             let found = u64::from(graph.found[node as usize]);
             match naming.world.types.count(word) {
                 Some(0) => leads.push(lead(State::Parked, node)),
-                Some(counted) if counted > found && found < u64::from(u16::MAX) => {
+                Some(counted) if counted > found && found < u64::from(u8::MAX) => {
                     leads.push(Lead { state: State::Miscounted, node, counted, found });
                 }
                 _ => {}

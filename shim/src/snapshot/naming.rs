@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use pyshim_dump::heap::{Node, NodeKind, Step};
 
 use crate::python::objects::{self as py, flags};
+use crate::snapshot::child::Retained;
 use crate::snapshot::content::Reader;
 use crate::snapshot::graph::World;
 use crate::snapshot::inputs::Inputs;
@@ -55,7 +56,7 @@ pub struct Naming<'a, 'w> {
     /// What the process said.
     pub inputs: &'a Inputs,
     /// Retained bytes and blocks of each position.
-    pub retained: &'a [(u64, u32)],
+    pub retained: &'a Retained,
     /// Texts.
     pub strings: Strings,
     /// The nodes so far.
@@ -73,7 +74,7 @@ impl<'a, 'w> Naming<'a, 'w> {
         reader: Reader<'a>,
         found: &'a Found,
         inputs: &'a Inputs,
-        retained: &'a [(u64, u32)],
+        retained: &'a Retained,
     ) -> Self {
         let mut strings = Strings::default();
         strings.id("");
@@ -166,7 +167,7 @@ impl<'a, 'w> Naming<'a, 'w> {
 
     fn bare(&mut self, position: u32) -> Node {
         let graph_node = self.node_at(position);
-        let (retained, count) = self.retained.get(position as usize).copied().unwrap_or_default();
+        let (retained, count) = self.retained.get(position as usize).unwrap_or_default();
         let object = self.is_object(position);
         let type_ = self.world.nodes.types[graph_node as usize];
         let name =

@@ -2,8 +2,8 @@
 
 use hashbrown::HashMap;
 
-use crate::live;
 use crate::snapshot::memory::Map;
+use crate::{live, store};
 
 /// No node.
 pub const NONE: u32 = u32::MAX;
@@ -44,7 +44,10 @@ pub struct Extra {
 
 /// All nodes. Blocks come first, in order of address; then what is no block.
 pub struct Nodes {
-    start: Vec<usize>,
+    /// Where each block begins, in steps of 16 bytes, without the bits above the lowest 32.
+    start: Vec<u32>,
+    /// From which block on which bits stand above those.
+    above: Vec<(u32, usize)>,
     len: Vec<u32>,
     /// Lengths that 32 bits do not hold.
     long: HashMap<u32, usize>,
@@ -61,6 +64,9 @@ pub struct Nodes {
     index: Index,
 }
 
+/// Room is made at once for so many blocks; there may be more.
+const MOST_EXPECTED: usize = 1 << 28;
+
 /// From an address to the first block of its page.
 struct Index {
     /// Leaf number to position in `pages` plus one.
@@ -73,11 +79,15 @@ const PAGES: usize = 1 << (live::LEAF_BITS - 12);
 impl Nodes {
     /// Takes all live blocks.
     pub fn gather() -> Nodes {
+        let live = |site| store::live(site).0 as usize;
+        let blocks = (0..store::site_count()).map(live).sum::<usize>().min(MOST_EXPECTED) + 4096;
         let mut nodes = Nodes {
-            start: Vec::new(),
-            len: Vec::new(),
+            // Room that is not used is no memory; to grow would leave holes.
+            start: Vec::with_capacity(blocks),
+            above: Vec::new(),
+            len: Vec::with_capacity(blocks),
             long: HashMap::new(),
-            site: Vec::new(),
+            site: Vec::with_capacity(blocks),
             bits: Vec::new(),
             types: Vec::new(),
             shift: Vec::new(),
@@ -123,7 +133,12 @@ impl Nodes {
                 self.long.insert(self.len.len() as u32, len);
                 self.len.push(u32::MAX);
             }
-            self.start.push(address);
+            // All blocks begin at multiples of 16, and those of a leaf have the rest in common.
+            let high = address >> 36;
+            if self.above.last().is_none_or(|last| last.1 != high) {
+                self.above.push((self.start.len() as u32, high));
+            }
+            self.start.push((address >> 4) as u32);
             self.site.push(site);
         }
         let after = first + batch.len() as u32;
@@ -155,9 +170,25 @@ impl Nodes {
     #[inline]
     pub fn address(&self, node: u32) -> usize {
         match self.start.get(node as usize) {
-            Some(&start) => start,
+            Some(&low) => self.high(node) << 36 | (low as usize) << 4,
             None => self.extra(node).address,
         }
+    }
+
+    /// The highest bits of a block's address. There are few ranges of addresses that blocks lie in.
+    #[inline]
+    fn high(&self, block: u32) -> usize {
+        self.above.iter().rev().find(|range| range.0 <= block).map_or(0, |range| range.1)
+    }
+
+    /// How many blocks begin before an address.
+    fn before(&self, address: usize) -> usize {
+        let (mut from, mut to) = (0, self.start.len());
+        while from < to {
+            let middle = from + (to - from) / 2;
+            if self.address(middle as u32) < address { from = middle + 1 } else { to = middle }
+        }
+        from
     }
 
     /// Bytes of a node's memory.
@@ -247,10 +278,11 @@ impl Nodes {
         // The last that begins at or before the address: in this page, or the one before its first.
         let mut after = from;
         if to > from {
-            after += self.start[from..to].partition_point(|&start| start <= address);
+            let low = (address >> 4) as u32;
+            after += self.start[from..to].partition_point(|&start| start <= low);
         }
         let at = after.checked_sub(1)?;
-        let inside = address.wrapping_sub(self.start[at]);
+        let inside = address.wrapping_sub(self.address(at as u32));
         (inside < self.len(at as u32).max(1)).then_some(at as u32)
     }
 
@@ -262,7 +294,7 @@ impl Nodes {
             (leaf.saturating_sub(256)..leaf).rev().find(|&leaf| self.index.leaves[leaf] != 0)?;
         let pages = &self.index.pages[self.index.leaves[before] as usize - 1];
         let at = pages[PAGES].checked_sub(1)?;
-        (address - self.start[at as usize] < self.len(at)).then_some(at)
+        (address - self.address(at) < self.len(at)).then_some(at)
     }
 
     /// The node of the object at exactly this address, if it is known as one.
@@ -279,15 +311,13 @@ impl Nodes {
 
     /// Whether a block begins in this range.
     pub fn any_block_in(&self, start: usize, end: usize) -> bool {
-        let at = self.start.partition_point(|&one| one < start);
-        self.start.get(at).is_some_and(|&one| one < end)
+        let at = self.before(start);
+        at < self.start.len() && self.address(at as u32) < end
     }
 
     /// The blocks that begin in a range.
     pub fn blocks_in(&self, start: usize, end: usize) -> core::ops::Range<u32> {
-        let from = self.start.partition_point(|&one| one < start);
-        let to = self.start.partition_point(|&one| one < end);
-        from as u32..to as u32
+        self.before(start) as u32..self.before(end) as u32
     }
 
     /// Whether the memory of all blocks can be read; those of which it cannot are cut to nothing.
@@ -295,7 +325,7 @@ impl Nodes {
         let mut lost = 0;
         let mut region = 0;
         for node in 0..self.start.len() {
-            let (start, len) = (self.start[node], self.len(node as u32));
+            let (start, len) = (self.address(node as u32), self.len(node as u32));
             while map.regions.get(region).is_some_and(|one| one.end <= start) {
                 region += 1;
             }

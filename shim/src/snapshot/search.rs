@@ -94,6 +94,12 @@ pub fn search(world: &mut World, reader: &Reader, inputs: &Inputs) -> Found {
     found.graph.run(world, phase::NATIVE, true);
     stacks(&mut found, world, inputs);
     found.graph.run(world, phase::STACKS, true);
+    // The interpreter's state has lists of what is free, and words that nobody clears: of all who may
+    // hold an extension's block it is the last.
+    for (from, to) in core::mem::take(&mut found.graph.later) {
+        region(&mut found, world, Root::Interpreter(""), phase::STACKS, from, to);
+    }
+    found.graph.run(world, phase::STACKS, true);
     found.held = found.graph.order.len();
     // The rest, each for itself: who refers to whom among them is looked at later.
     for node in 0..world.nodes.blocks() {
