@@ -230,14 +230,25 @@ impl Types {
     }
 
     /// Whether a word can be the reference count of an object.
-    fn plausible(&self, word: u64) -> bool {
-        match self.layout.minor {
+    #[inline]
+    fn plausible(&self, map: &Map, word: u64) -> bool {
+        let low = word & 0xffff_ffff;
+        let above = match self.layout.minor {
             // Sixteen bits of overflow, then sixteen of flags, stand above the count.
             14.. => (word >> 32) & 0xffff == 0 && word >> 48 < 256,
             12.. => word >> 32 == 0,
-            _ => word < IMMORTAL,
-        }
+            _ => word >> 32 == 0 && low < IMMORTAL,
+        };
+        // From 3.12 on what is immortal has the sign bit.
+        above && !(IMMORTAL..1 << 31).contains(&low) && !is_address(map, word)
     }
+}
+
+/// Whether a word leads somewhere. In an executable that is not position-independent pointers are as small
+/// as counts: a list of classes looks like an object of the second one, counted by the first.
+#[inline]
+fn is_address(map: &Map, word: u64) -> bool {
+    word >= 4096 && word & 7 == 0 && map.readable(word as usize, 8)
 }
 
 /// Finds the objects among the blocks. (Debug hooks lie below ours: what they put before a block is
@@ -252,7 +263,7 @@ pub fn recognise(nodes: &mut Nodes, types: &mut Types, map: &Map) {
             let (count, type_) = unsafe {
                 (*((start + shift) as *const u64), *((start + shift + py::TYPE) as *const usize))
             };
-            if types.plausible(count) {
+            if types.plausible(map, count) {
                 let found = types.at(map, type_);
                 if found != NO_TYPE && fits(types, found, start, shift) {
                     let mut flags = types.list[found as usize].bits;
