@@ -58,7 +58,7 @@ pub fn allocated(
         sample::Draw::Passed => return,
     };
     let site = site(guard, origin, anchor, lock);
-    match live::insert(address, size, site, epoch::NOW.load(Relaxed)) {
+    match live::insert(address, size, site, epoch::now()) {
         Ok(None) => {}
         Ok(Some(stale)) => missed_free(&stale),
         Err(live::NoPlace) => return store::lose(Lost::Blocks),
@@ -144,7 +144,7 @@ fn missed_free(block: &live::Block) {
 /// Puts back what [`freed`] took out: the reallocation failed and the block stays.
 #[cold]
 pub fn not_freed(address: usize, block: &live::Block) {
-    if live::insert(address, block.size, block.site, block.epoch).is_ok() {
+    if live::insert(address, block.size, block.site, epoch::birth(block.epoch)).is_ok() {
         let (blocks, bytes) = match sample::weight_of(block.size) {
             None => (1, block.size as u64),
             Some(weight) => (weight.blocks, weight.bytes),

@@ -152,6 +152,7 @@ pub fn round(last: bool) {
     let header = store::header();
     header.heartbeat_ns.store(now, Relaxed);
     epoch::advance(life::since_epoch_ms());
+    epoch::merge_if_crowded();
     let mut rounds = definitions(now);
     let rounds = &mut *rounds;
     rounds.timeline.round(now, last);

@@ -9,19 +9,27 @@
 //! One leaf serves [`LEAF_SPAN`] bytes of addresses with three arrays, by the
 //! size of the block. Blocks of at least `n` bytes start at least `n` bytes
 //! apart, so one slot for each aligned window of `n` bytes is enough, and large
-//! blocks do not cost a sixteenth of themselves:
+//! blocks do not cost a quarter of themselves:
 //!
 //! | class | sizes      | window | slot     |
 //! |-------|------------|--------|----------|
-//! | small | 0..128     | 16     | 8 bytes  |
+//! | small | 0..128     | 16     | 4 bytes  |
 //! | mid   | 128..4096  | 128    | 8 bytes  |
 //! | large | 4096..     | 4096   | 16 bytes |
 
+mod here;
+mod visit;
+
 use core::sync::atomic::{
-    AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::Release,
+    AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::Release,
 };
 
-use crate::{sample, sys};
+use crate::epoch::{self, Birth, GENERATION_AT};
+use crate::sys;
+
+pub use here::may_hold;
+use here::{came, went};
+pub use visit::{rename, visit, visit_addresses};
 
 /// Addresses that one leaf serves.
 const LEAF_SPAN: usize = 1 << LEAF_BITS;
@@ -43,17 +51,21 @@ pub const SITE_BITS: u32 = 20;
 
 #[repr(C)]
 struct Leaf {
-    small: [AtomicU64; SMALL_SLOTS],
+    small: [AtomicU32; SMALL_SLOTS],
     mid: [AtomicU64; MID_SLOTS],
     large: [[AtomicU64; 2]; LARGE_SLOTS],
 }
 
-// A slot: bits 0..20 site, 20..36 epoch, 36 watched, 37 only watched, 63 present.
-// Between: small 40..47 size; mid 40..52 size and 52..55 which sixteenth of the
-// window; large 40..48 which 16 bytes of the window, and the size in the second word.
+// A small slot: bits 0..20 site, 20..27 size, 27..32 generation; nothing is there if it is zero,
+// for generations are counted from one. Generation zero with a size: a block that is only watched.
+const SMALL_SIZE_AT: u32 = 20;
+const SMALL_WATCHED: u32 = 1 << SMALL_SIZE_AT;
+
+// The others: bits 0..20 site, 20..36 epoch, 36 watched, 63 present.
+// Between: mid 40..52 size and 52..55 which sixteenth of the window; large 40..48 which
+// 16 bytes of the window, and the size in the second word.
 const EPOCH_AT: u32 = 20;
 const WATCHED: u64 = 1 << 36;
-const ONLY_WATCHED: u64 = 1 << 37;
 const SIZE_AT: u32 = 40;
 const MID_OFFSET_AT: u32 = 52;
 const LARGE_OFFSET_AT: u32 = 40;
@@ -126,7 +138,7 @@ fn new_leaf(address: usize) -> Option<&'static Leaf> {
 }
 
 #[inline(always)]
-fn small(leaf: &Leaf, address: usize) -> &AtomicU64 {
+fn small(leaf: &Leaf, address: usize) -> &AtomicU32 {
     // The mask keeps the index in range, so the check folds away.
     &leaf.small[(address >> 4) & (SMALL_SLOTS - 1)]
 }
@@ -157,42 +169,19 @@ fn unpack(slot: u64, size: usize) -> Block {
         size,
         epoch: (slot >> EPOCH_AT) as u16,
         watched: slot & WATCHED != 0,
-        only_watched: slot & ONLY_WATCHED != 0,
-    }
-}
-
-/// In sampled mode nearly every block that is freed is not here, and the radix table would only be
-/// read to find that out, with a cache miss or a page fault each. So a small table counts what is
-/// here by a hash of the address; a count that is full stays.
-static HERE: [AtomicU8; 1 << HERE_BITS] = [const { AtomicU8::new(0) }; 1 << HERE_BITS];
-const HERE_BITS: u32 = 16;
-
-#[inline(always)]
-fn here(address: usize) -> &'static AtomicU8 {
-    let hash = (address as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - HERE_BITS);
-    // The shift keeps the index in range, so the check folds away.
-    &HERE[hash as usize & (HERE.len() - 1)]
-}
-
-/// Whether a block at `address` may be here; to be asked in sampled mode alone.
-#[inline(always)]
-pub fn may_hold(address: usize) -> bool {
-    here(address).load(Relaxed) != 0
-}
-
-#[inline(always)]
-fn came(address: usize) {
-    if sample::is_on() {
-        let more = |count: u8| (count < u8::MAX).then(|| count + 1);
-        let _ = here(address).fetch_update(Relaxed, Relaxed, more);
+        only_watched: false,
     }
 }
 
 #[inline(always)]
-fn went(address: usize) {
-    if sample::is_on() {
-        let less = |count: u8| (count != 0 && count < u8::MAX).then(|| count - 1);
-        let _ = here(address).fetch_update(Relaxed, Relaxed, less);
+fn unpack_small(slot: u32) -> Block {
+    let generation = slot >> GENERATION_AT;
+    Block {
+        site: slot & ((1 << SITE_BITS) - 1),
+        size: (slot >> SMALL_SIZE_AT) as usize & (MID_SIZE - 1),
+        epoch: epoch::of(generation),
+        watched: generation == 0,
+        only_watched: generation == 0,
     }
 }
 
@@ -207,7 +196,7 @@ pub fn insert(
     address: usize,
     size: usize,
     site: u32,
-    epoch: u16,
+    birth: Birth,
 ) -> Result<Option<Block>, NoPlace> {
     if address & 15 != 0 {
         return Err(NoPlace);
@@ -217,20 +206,19 @@ pub fn insert(
         None => new_leaf(address).ok_or(NoPlace)?,
     };
     came(address);
-    let mut slot = PRESENT | u64::from(site) | u64::from(epoch) << EPOCH_AT;
     let place = small(leaf, address);
+    let old = place.load(Relaxed);
     if size < MID_SIZE {
-        slot |= (size as u64) << SIZE_AT;
-        let old = place.load(Relaxed);
-        place.store(slot, Relaxed);
+        place.store(site | (size as u32) << SMALL_SIZE_AT | birth.generation(), Relaxed);
         if old == 0 {
             return Ok(None);
         }
         went(address);
-        return Ok(Some(unpack(old, (old >> SIZE_AT) as usize & (MID_SIZE - 1))));
+        return Ok(Some(unpack_small(old)));
     }
+    let mut slot = PRESENT | u64::from(site) | u64::from(birth.epoch()) << EPOCH_AT;
     let mut stale = None;
-    if place.load(Relaxed) != 0 {
+    if old != 0 {
         stale = remove(address);
     }
     if size < LARGE_SIZE {
@@ -256,7 +244,7 @@ pub fn remove(address: usize) -> Option<Block> {
     if slot != 0 {
         place.store(0, Relaxed);
         went(address);
-        return Some(unpack(slot, (slot >> SIZE_AT) as usize & (MID_SIZE - 1)));
+        return Some(unpack_small(slot));
     }
     let place = mid(leaf, address);
     let slot = place.load(Relaxed);
@@ -276,18 +264,17 @@ pub fn remove(address: usize) -> Option<Block> {
     None
 }
 
-/// Marks the block at `address`, so that its free is noticed even if it is not
-/// known otherwise. `false` if that is not possible.
+/// Marks the block at `address`, so that its free is noticed even if it is not known otherwise.
+/// `false` if that is not possible; so it is with known blocks of less than [`MID_SIZE`] bytes.
 pub fn watch(address: usize) -> bool {
     if address & 15 != 0 {
         return false;
     }
     let Some(leaf) = leaf(address).or_else(|| new_leaf(address)) else { return false };
-    let place = small(leaf, address);
-    let slot = place.load(Relaxed);
+    let small = small(leaf, address);
+    let slot = small.load(Relaxed);
     if slot != 0 {
-        place.store(slot | WATCHED, Relaxed);
-        return true;
+        return unpack_small(slot).watched;
     }
     let mid = mid(leaf, address);
     let slot = mid.load(Relaxed);
@@ -302,93 +289,25 @@ pub fn watch(address: usize) -> bool {
         return true;
     }
     came(address);
-    place.store(PRESENT | WATCHED | ONLY_WATCHED, Relaxed);
+    small.store(SMALL_WATCHED, Relaxed);
     true
-}
-
-/// Visits every block that is counted. Blocks that come and go meanwhile may or
-/// may not be seen.
-pub fn visit(mut seen: impl FnMut(Block)) {
-    visit_addresses(|_, block| seen(block));
-}
-
-/// The same with the blocks' addresses: in order from one [`LEAF_SPAN`] of addresses to the next,
-/// not within.
-pub fn visit_addresses(mut seen: impl FnMut(usize, Block)) {
-    let root = ROOT.load(Relaxed);
-    if root.is_null() {
-        return;
-    }
-    let mut pages = vec![0u8; LEAVES * 8 / 4096];
-    let root_bytes: *const u8 = root.cast();
-    if !sys::resident(root_bytes, &mut pages) {
-        return;
-    }
-    let touched: Vec<usize> =
-        pages.iter().enumerate().filter(|(_, page)| **page & 1 != 0).map(|(at, _)| at).collect();
-    for page in touched {
-        for index in page * 512..(page + 1) * 512 {
-            if let Some(leaf) = leaf(index << LEAF_BITS) {
-                visit_leaf(leaf, index << LEAF_BITS, &mut seen);
-            }
-        }
-    }
-}
-
-/// Only pages that were touched hold anything; reading the others would only make page tables.
-fn visit_leaf(leaf: &'static Leaf, base: usize, seen: &mut impl FnMut(usize, Block)) {
-    let mut pages = vec![0u8; size_of::<Leaf>() / 4096];
-    if !sys::resident((leaf as *const Leaf).cast(), &mut pages) {
-        return;
-    }
-    let (small_pages, rest) = pages.split_at(size_of_val(&leaf.small) / 4096);
-    let (mid_pages, large_pages) = rest.split_at(size_of_val(&leaf.mid) / 4096);
-    let touched = |page: &u8| *page & 1 != 0;
-    let pages = leaf.small.chunks(512).enumerate().zip(small_pages);
-    for ((page, slots), _) in pages.filter(|(_, page)| touched(page)) {
-        for (index, slot) in slots.iter().map(|slot| slot.load(Relaxed)).enumerate() {
-            if slot & PRESENT != 0 && slot & ONLY_WATCHED == 0 {
-                let block = unpack(slot, (slot >> SIZE_AT) as usize & (MID_SIZE - 1));
-                seen(base + (page * 512 + index) * 16, block);
-            }
-        }
-    }
-    let pages = leaf.mid.chunks(512).enumerate().zip(mid_pages);
-    for ((page, slots), _) in pages.filter(|(_, page)| touched(page)) {
-        for (index, slot) in slots.iter().map(|slot| slot.load(Relaxed)).enumerate() {
-            if slot & PRESENT != 0 {
-                let at =
-                    (page * 512 + index) * MID_SIZE + (slot >> MID_OFFSET_AT & 7) as usize * 16;
-                seen(base + at, unpack(slot, (slot >> SIZE_AT) as usize & (LARGE_SIZE - 1)));
-            }
-        }
-    }
-    let pages = leaf.large.chunks(256).enumerate().zip(large_pages);
-    for ((page, slots), _) in pages.filter(|(_, page)| touched(page)) {
-        for (index, [slot, size]) in slots.iter().enumerate() {
-            let slot = slot.load(Relaxed);
-            if slot & PRESENT != 0 {
-                let window = (page * 256 + index) * LARGE_SIZE;
-                let at = window + (slot >> LARGE_OFFSET_AT & 0xff) as usize * 16;
-                seen(base + at, unpack(slot, size.load(Relaxed) as usize));
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::epoch::GENERATION_COUNT;
 
     /// One test, because the table is one for the process.
     #[test]
     fn blocks_of_every_size_come_back() {
         assert!(prepare());
         let base = 0x5555_0000_0000usize;
+        let birth = epoch::birth(epoch::now().epoch());
         let sizes = [0, 1, 127, 128, 2000, 4095, 4096, 1 << 20, 3 << 30];
         for (index, &size) in sizes.iter().enumerate() {
             let address = base + (index << 33) + 16 * index;
-            assert_eq!(insert(address, size, index as u32, 7), Ok(None));
+            assert_eq!(insert(address, size, index as u32, birth), Ok(None));
             // A neighbour that is not there must not be taken for it.
             assert_eq!(remove(address + 16), None);
             let mut found = Vec::new();
@@ -398,7 +317,7 @@ mod tests {
             });
             assert_eq!(found.len(), 1);
             let block = remove(address).unwrap();
-            assert_eq!((block.site, block.size, block.epoch), (index as u32, size, 7));
+            assert_eq!((block.site, block.size, block.epoch), (index as u32, size, birth.epoch()));
             assert_eq!(block, found[0]);
             assert_eq!(remove(address), None);
         }
@@ -406,7 +325,7 @@ mod tests {
         // Packed blocks of one class do not share slots.
         for size in [16usize, 128, 144, 4096, 4112] {
             for n in 0..1000 {
-                assert_eq!(insert(base + n * size, size, n as u32, 0), Ok(None));
+                assert_eq!(insert(base + n * size, size, n as u32, birth), Ok(None));
             }
             for n in 0..1000 {
                 assert_eq!(remove(base + n * size).map(|block| block.site), Some(n as u32));
@@ -414,18 +333,27 @@ mod tests {
         }
 
         // A block whose free was missed is handed back when its address comes again.
-        assert_eq!(insert(base, 64, 1, 0), Ok(None));
-        assert_eq!(insert(base, 5000, 2, 0).unwrap().unwrap().site, 1);
+        assert_eq!(insert(base, 64, 1, birth), Ok(None));
+        assert_eq!(insert(base, 5000, 2, birth).unwrap().unwrap().site, 1);
         assert_eq!(remove(base).unwrap().size, 5000);
 
         // Watching works on known and on unknown blocks.
         assert!(watch(base));
         assert!(remove(base).unwrap().only_watched);
-        assert_eq!(insert(base, 200, 3, 0), Ok(None));
+        assert_eq!(insert(base, 200, 3, birth), Ok(None));
         assert!(watch(base));
         let block = remove(base).unwrap();
         assert!(block.watched && !block.only_watched);
 
-        assert_eq!(insert(base + 8, 64, 1, 0), Err(NoPlace));
+        // Renamed generations lead to where the new names lead.
+        assert_eq!(insert(base + 64, 64, 1, birth), Ok(None));
+        let mut to: [u8; GENERATION_COUNT] = core::array::from_fn(|at| at as u8);
+        to[birth.generation() as usize >> GENERATION_AT] = 9;
+        rename(&to);
+        let slot = small(leaf(base).unwrap(), base + 64).load(Relaxed);
+        assert_eq!((slot >> GENERATION_AT, slot & ((1 << SITE_BITS) - 1)), (9, 1));
+        assert_eq!(remove(base + 64).map(|block| block.size), Some(64));
+
+        assert_eq!(insert(base + 8, 64, 1, birth), Err(NoPlace));
     }
 }

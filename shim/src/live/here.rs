@@ -1,0 +1,44 @@
+//! What sampled mode asks before it looks into the live table.
+//!
+//! There nearly every block that is freed is not in the table, and the table
+//! would only be read to find that out, with a cache miss or a page fault each.
+//! So a small table counts what is in the large one by a hash of the address; a
+//! count that is full stays.
+
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+use crate::sample;
+
+static HERE: [AtomicU8; 1 << HERE_BITS] = [const { AtomicU8::new(0) }; 1 << HERE_BITS];
+const HERE_BITS: u32 = 16;
+
+#[inline(always)]
+fn here(address: usize) -> &'static AtomicU8 {
+    let hash = (address as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - HERE_BITS);
+    // The shift keeps the index in range, so the check folds away.
+    &HERE[hash as usize & (HERE.len() - 1)]
+}
+
+/// Whether a block at `address` may be in the live table; to be asked in sampled mode alone.
+#[inline(always)]
+pub fn may_hold(address: usize) -> bool {
+    here(address).load(Relaxed) != 0
+}
+
+/// A block came to the live table.
+#[inline(always)]
+pub fn came(address: usize) {
+    if sample::is_on() {
+        let more = |count: u8| (count < u8::MAX).then(|| count + 1);
+        let _ = here(address).fetch_update(Relaxed, Relaxed, more);
+    }
+}
+
+/// A block left the live table.
+#[inline(always)]
+pub fn went(address: usize) {
+    if sample::is_on() {
+        let less = |count: u8| (count != 0 && count < u8::MAX).then(|| count - 1);
+        let _ = here(address).fetch_update(Relaxed, Relaxed, less);
+    }
+}
