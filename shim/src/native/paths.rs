@@ -7,6 +7,9 @@
 //! address lies where it did. A frame addressed by rbp has no fixed size; there
 //! the place that held its rbp is one of the words, kept relative to the stack
 //! pointer because its value is an address of the stack.
+//!
+//! Paths that begin alike are told apart where they part: the place of a path is
+//! found by the first word in which it differs from the one before, as in a trie.
 
 use crate::guard::Guard;
 use crate::hash::mix;
@@ -32,6 +35,9 @@ struct Check {
 }
 
 const REGISTER: u32 = u32::MAX;
+
+/// How many times a path may part from another one to be found.
+const PARTINGS: usize = 16;
 
 #[repr(C, align(64))]
 struct Path {
@@ -117,18 +123,37 @@ fn place_key(anchor: Anchor, hint: u64) -> u64 {
     mix(hint ^ (anchor.sp as u64) << 16, anchor.caller()) | 1
 }
 
+impl PathCache {
+    #[inline(always)]
+    fn place(key: u64) -> usize {
+        key as usize >> 1 & (PATHS - 1)
+    }
+
+    /// The path that the stack at `anchor` is, or else the key that it is to be kept by.
+    #[inline(always)]
+    fn find(&self, anchor: Anchor, mut key: u64) -> Result<&Path, u64> {
+        for _ in 0..PARTINGS {
+            let path = &self.paths[PathCache::place(key)];
+            if path.key != key {
+                break;
+            }
+            match path.parting(anchor) {
+                None => return Ok(path),
+                Some((at, word)) => key = mix(key ^ at, word) | 1,
+            }
+        }
+        Err(key)
+    }
+}
+
 /// The frames of the path that [`key`] found at this very call; `false` if it is not kept.
 pub fn recall(guard: &Guard, anchor: Anchor, hint: u64, out: &mut Stack) -> bool {
     let cache = guard.thread.paths.get();
     if cache.is_null() {
         return false;
     }
-    let key = place_key(anchor, hint);
     // SAFETY: as in `key`.
-    let path = unsafe { &(&(*cache).paths)[key as usize >> 1 & (PATHS - 1)] };
-    if path.key != key {
-        return false;
-    }
+    let Ok(path) = unsafe { &*cache }.find(anchor, place_key(anchor, hint)) else { return false };
     out.clear();
     let mut recursion = Recursion::new();
     let words = path.checks.iter().take((path.count - path.ended) as usize);
@@ -144,23 +169,23 @@ pub fn recall(guard: &Guard, anchor: Anchor, hint: u64, out: &mut Stack) -> bool
 /// path is likely to (the Python instruction that runs).
 #[inline(always)]
 pub fn key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> u64 {
-    let key = place_key(anchor, hint);
+    let mut key = place_key(anchor, hint);
     let cache = guard.thread.paths.get();
     if !cache.is_null() {
         // SAFETY: the thread's own cache; only this thread uses it, inside the guard.
-        let cache = unsafe { &*cache };
-        let path = &cache.paths[key as usize >> 1 & (PATHS - 1)];
-        if path.key == key && path.holds(anchor) {
-            return path.hash;
+        match unsafe { &*cache }.find(anchor, key) {
+            Ok(path) => return path.hash,
+            Err(place) => key = place,
         }
     }
     learn(guard, anchor, python, key)
 }
 
 impl Path {
+    /// The first word that is not as it was, with its number; `None`: the path holds.
     #[inline(always)]
-    fn holds(&self, anchor: Anchor) -> bool {
-        for check in self.checks.iter().take(self.count as usize) {
+    fn parting(&self, anchor: Anchor) -> Option<(u64, u64)> {
+        for (at, check) in self.checks.iter().enumerate().take(self.count as usize) {
             let word = if check.offset == REGISTER {
                 anchor.bp as u64
             } else {
@@ -169,11 +194,12 @@ impl Path {
                 unsafe { *((anchor.sp + check.offset as usize) as *const u64) }
             };
             let base = anchor.sp as u64 & i64::from(check.relative as i32) as u64;
-            if word.wrapping_sub(base) != check.value {
-                return false;
+            let value = word.wrapping_sub(base);
+            if value != check.value {
+                return Some((at as u64, value));
             }
         }
-        true
+        None
     }
 
     /// Adds a word; one too many spoils the path.
@@ -197,7 +223,7 @@ fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
     // SAFETY: the thread's own cache; the reference ends with this call.
     let cache = if cache.is_null() { new_cache(guard) } else { Some(unsafe { &mut *cache }) };
     let Some(cache) = cache else { return walk_anew(guard, anchor, stop) };
-    let path = &mut cache.paths[key as usize >> 1 & (PATHS - 1)];
+    let path = &mut cache.paths[PathCache::place(key)];
     path.key = key;
     path.count = 0;
     path.ended = 0;
