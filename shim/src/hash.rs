@@ -4,8 +4,8 @@ const K: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Folds `word` into `state`: both halves of a 128-bit product.
 #[inline(always)]
-pub fn mix(state: u64, word: u64) -> u64 {
-    let product = u128::from(state ^ word).wrapping_mul(u128::from(K));
+pub const fn mix(state: u64, word: u64) -> u64 {
+    let product = ((state ^ word) as u128).wrapping_mul(K as u128);
     // Adding a constant keeps zero from being a fixed point.
     (product as u64 ^ (product >> 64) as u64).wrapping_add(K)
 }

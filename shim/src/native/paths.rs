@@ -1,12 +1,11 @@
 //! Paths that a thread has unwound, to be recognized without unwinding.
 //!
-//! A path is a list of words that lay on the stack, at distances from the stack
-//! pointer at the hook. If all of them are there again, the stack is the same.
-//! That is sound inductively: the same return address means the same function
-//! at the same instruction, whose frame has a fixed size, so the next return
-//! address lies where it did. A frame addressed by rbp has no fixed size; there
-//! the place that held its rbp is one of the words, kept relative to the stack
-//! pointer because its value is an address of the stack.
+//! A path is a list of words that lay on the stack, with their addresses, and the
+//! stack pointer at the hook. If that is the same and all words are there again,
+//! the stack is the same. That is sound inductively: the same return address means
+//! the same function at the same instruction, whose frame has a fixed size, so the
+//! next return address lies where it did. A frame addressed by rbp has no fixed
+//! size; there the place that held its rbp is one of the words, or rbp itself.
 //!
 //! Paths that begin alike are told apart where they part: the place of a path is
 //! found by the first word in which it differs from the one before, as in a trie.
@@ -22,19 +21,14 @@ use crate::python::walk::Top;
 
 const PATHS: usize = 1024;
 /// Words of the longest path that is kept. Longer ones are walked by rules each time.
-const CHECKS: usize = 29;
+const CHECKS: usize = 28;
 
 /// A word of the stack that must be as it was.
 #[derive(Clone, Copy)]
 struct Check {
-    /// Bytes above the anchor; [`REGISTER`]: not a word of the stack but rbp at the hook.
-    offset: u32,
-    /// All ones if the word is an address of the stack itself, kept relative to the anchor.
-    relative: u32,
+    address: usize,
     value: u64,
 }
-
-const REGISTER: u32 = u32::MAX;
 
 /// How many times a path may part from another one to be found.
 const PARTINGS: usize = 16;
@@ -43,6 +37,12 @@ const PARTINGS: usize = 16;
 struct Path {
     key: u64,
     hash: u64,
+    /// The stack pointer at the hook.
+    sp: usize,
+    /// rbp at the hook, if a frame is addressed by that.
+    base: Option<usize>,
+    /// A bit for each word that is no return address but a saved rbp.
+    bases: u32,
     count: u32,
     /// The last word is not one of its frames but what ended it: a frame of the evaluation loop.
     ended: u32,
@@ -116,8 +116,7 @@ pub fn release() {
     FREE.release();
 }
 
-/// Paths of different length end at different depths: the stack pointer tells them apart. Where it
-/// lies otherwise makes no difference to whether a path holds.
+/// Paths of different length end at different depths: the stack pointer tells them apart.
 #[inline(always)]
 fn place_key(anchor: Anchor, hint: u64) -> u64 {
     mix(hint ^ (anchor.sp as u64) << 16, anchor.caller()) | 1
@@ -134,7 +133,7 @@ impl PathCache {
     fn find(&self, anchor: Anchor, mut key: u64) -> Result<&Path, u64> {
         for _ in 0..PARTINGS {
             let path = &self.paths[PathCache::place(key)];
-            if path.key != key {
+            if path.key != key || path.sp != anchor.sp {
                 break;
             }
             match path.parting(anchor) {
@@ -156,8 +155,8 @@ pub fn recall(guard: &Guard, anchor: Anchor, hint: u64, out: &mut Stack) -> bool
     let Ok(path) = unsafe { &*cache }.find(anchor, place_key(anchor, hint)) else { return false };
     out.clear();
     let mut recursion = Recursion::new();
-    let words = path.checks.iter().take((path.count - path.ended) as usize);
-    for check in words.filter(|check| check.relative == 0) {
+    let words = path.checks.iter().enumerate().take((path.count - path.ended) as usize);
+    for (_, check) in words.filter(|(at, _)| path.bases >> at & 1 == 0) {
         if !recursion.repeats(check.value) {
             out.push(NativeFrame { pc: check.value, ..NativeFrame::default() });
         }
@@ -182,21 +181,19 @@ pub fn key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> u64
 }
 
 impl Path {
-    /// The first word that is not as it was, with its number; `None`: the path holds.
+    /// The first word that is not as it was, with its address; `None`: the path holds. To be asked where
+    /// the stack pointer is the path's.
     #[inline(always)]
     fn parting(&self, anchor: Anchor) -> Option<(u64, u64)> {
-        for (at, check) in self.checks.iter().enumerate().take(self.count as usize) {
-            let word = if check.offset == REGISTER {
-                anchor.bp as u64
-            } else {
-                // SAFETY: every earlier check held, so the frame inside this word is the one that
-                // was unwound, and its tables place the word on this thread's stack.
-                unsafe { *((anchor.sp + check.offset as usize) as *const u64) }
-            };
-            let base = anchor.sp as u64 & i64::from(check.relative as i32) as u64;
-            let value = word.wrapping_sub(base);
-            if value != check.value {
-                return Some((at as u64, value));
+        if self.base.is_some_and(|base| base != anchor.bp) {
+            return Some((0, anchor.bp as u64));
+        }
+        for check in self.checks.iter().take(self.count as usize) {
+            // SAFETY: every earlier check held, so the frame inside this word is the one that
+            // was unwound, and its tables place the word on this thread's stack.
+            let word = unsafe { *(check.address as *const u64) };
+            if word != check.value {
+                return Some((check.address as u64, word));
             }
         }
         None
@@ -224,10 +221,8 @@ fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
     let cache = if cache.is_null() { new_cache(guard) } else { Some(unsafe { &mut *cache }) };
     let Some(cache) = cache else { return walk_anew(guard, anchor, stop) };
     let path = &mut cache.paths[PathCache::place(key)];
-    path.key = key;
-    path.count = 0;
-    path.ended = 0;
-    let distance = |slot: usize| (slot - anchor.sp) as u32;
+    (path.key, path.sp, path.base) = (key, anchor.sp, None);
+    (path.count, path.bases, path.ended) = (0, 0, 0);
     let (mut hash, mut frames) = (1, 0);
     let mut recursion = Recursion::new();
     let end = by_rules(anchor, stop, |frame| {
@@ -238,11 +233,14 @@ fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
         if !recursion.repeats(frame.pc) {
             hash = mix(hash, frame.pc);
         }
-        path.push(Check { offset: distance(frame.slot), relative: 0, value: frame.pc });
-        if let Some((saved_at, base)) = frame.base {
-            let offset = if saved_at == IN_REGISTER { REGISTER } else { distance(saved_at) };
-            let value = (base as u64).wrapping_sub(anchor.sp as u64);
-            path.push(Check { offset, relative: u32::MAX, value });
+        path.push(Check { address: frame.slot, value: frame.pc });
+        match frame.base {
+            None => {}
+            Some((IN_REGISTER, base)) => path.base = Some(base),
+            Some((at, base)) => {
+                path.bases |= 1 << path.count;
+                path.push(Check { address: at, value: base as u64 });
+            }
         }
         true
     });
@@ -250,7 +248,7 @@ fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
         // What ended it may lie elsewhere the next time, which makes the path no less true.
         End::Whole | End::Lost => {}
         End::Evaluation(slot, pc) => {
-            path.push(Check { offset: distance(slot), relative: 0, value: pc });
+            path.push(Check { address: slot, value: pc });
             path.ended = 1;
         }
     }

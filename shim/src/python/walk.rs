@@ -300,44 +300,44 @@ impl Top {
     #[inline(always)]
     pub fn key(&self) -> Key {
         let layout = self.layout;
-        let (instr, previous) = (layout.frame_instr as usize, layout.frame_previous as usize);
-        let mut frame = self.frame;
-        let mut hash = 0u64;
-        let mut left = MAX_PYTHON;
-        // SAFETY (both loops): frames of this thread, linked by the interpreter, which does not run
-        // while this thread is here; the last one's link is null.
+        let instr = layout.frame_instr as usize;
+        // SAFETY (both): `each` calls with frames, whose fields are readable.
         match layout.instr {
-            Instr::Pointer => {
-                // The instruction's address lies inside the code object: it names both.
-                // SAFETY: see above.
-                let top: u64 = unsafe { load(frame + instr) };
-                while frame != 0 && left > 0 {
-                    // SAFETY: see above.
-                    unsafe {
-                        hash = mix(hash, load(frame + instr));
-                        frame = load(frame + previous);
-                    }
-                    left -= 1;
-                }
-                Key { hash, top }
-            }
+            // The instruction's address lies inside the code object: it names both.
+            Instr::Pointer => self.key_of(|frame| unsafe { load(frame + instr) }),
             Instr::LastiBytes | Instr::LastiUnits => {
                 let code = layout.frame_code as usize;
-                // SAFETY: see above.
-                let word = |frame: usize| unsafe {
+                self.key_of(|frame| unsafe {
                     load::<u64>(frame + code).rotate_left(24)
                         ^ u64::from(load::<u32>(frame + instr))
-                };
-                let top = word(frame);
-                while frame != 0 && left > 0 {
-                    hash = mix(hash, word(frame));
-                    // SAFETY: see above.
-                    frame = unsafe { load(frame + previous) };
-                    left -= 1;
-                }
-                Key { hash, top }
+                })
             }
         }
+    }
+
+    /// The words of all frames, each times a number that goes with its depth, are summed up: no step
+    /// but the next frame's address waits for the one before.
+    #[inline(always)]
+    fn key_of(&self, word: impl Fn(usize) -> u64) -> Key {
+        let previous = self.layout.frame_previous as usize;
+        let top = word(self.frame);
+        let (mut frame, mut hash) = (self.frame, 0u64);
+        for _ in 0..MAX_PYTHON / FACTORS.len() {
+            for factor in &FACTORS {
+                if frame == 0 {
+                    break;
+                }
+                hash = hash.wrapping_add(word(frame).wrapping_mul(*factor));
+                // SAFETY: frames of this thread, linked by the interpreter, which does not run while
+                // this thread is here; the last one's link is null.
+                frame = unsafe { load(frame + previous) };
+            }
+            if frame == 0 {
+                break;
+            }
+            hash = mix(hash, 0);
+        }
+        Key { hash, top }
     }
 
     /// Where on the C stack the innermost evaluation loop keeps its own frame; 0: not known.
@@ -368,28 +368,45 @@ impl Top {
 
     /// All frames, innermost first. Returns the frame that comes next if there are more.
     pub fn frames(&self, out: &mut Vec<RawFrame>) -> usize {
-        let layout = self.layout;
-        let mut frame = self.frame;
-        let mut left = MAX_PYTHON;
-        while frame != 0 && left > 0 {
-            left -= 1;
-            // SAFETY: as in `key`.
-            unsafe {
-                let at = frame + layout.frame_instr as usize;
-                let instruction = match layout.instr {
-                    Instr::Pointer => load::<u64>(at),
-                    Instr::LastiBytes | Instr::LastiUnits => u64::from(load::<u32>(at)),
-                };
-                // An address has 47 bits.
-                let owner =
-                    layout.frame_owner.map_or(0, |at| u64::from(load::<u8>(frame + at as usize)));
-                out.push(RawFrame {
-                    frame,
-                    code: load(frame + layout.frame_code as usize),
-                    state: instruction ^ owner << 56,
-                });
-                frame = load(frame + layout.frame_previous as usize);
+        let at = self.layout.frame_instr as usize;
+        // SAFETY (both): as in `key_of`; the field is as wide as that.
+        match self.layout.instr {
+            Instr::Pointer => self.gather(out, |frame| unsafe { load::<u64>(frame + at) }),
+            Instr::LastiBytes | Instr::LastiUnits => {
+                self.gather(out, |frame| u64::from(unsafe { load::<u32>(frame + at) }))
             }
+        }
+    }
+
+    #[inline(always)]
+    fn gather(&self, out: &mut Vec<RawFrame>, instruction: impl Fn(usize) -> u64) -> usize {
+        let (code, previous) =
+            (self.layout.frame_code as usize, self.layout.frame_previous as usize);
+        let owner = self.layout.frame_owner.map(usize::from);
+        let (mut frame, mut left) = (self.frame, MAX_PYTHON);
+        // Room is asked for once for so many.
+        let mut some = [RawFrame::NONE; 16];
+        while frame != 0 && left > 0 {
+            let mut count = 0;
+            for place in some.iter_mut().take(left) {
+                if frame == 0 {
+                    break;
+                }
+                // SAFETY: as in `key_of`.
+                unsafe {
+                    let owner = owner.map_or(0, |at| u64::from(load::<u8>(frame + at)));
+                    *place = RawFrame {
+                        frame,
+                        code: load(frame + code),
+                        // An address has 47 bits.
+                        state: instruction(frame) ^ owner << 56,
+                    };
+                    frame = load(frame + previous);
+                }
+                count += 1;
+            }
+            left -= count;
+            out.extend_from_slice(some.get(..count).unwrap_or_default());
         }
         frame
     }
@@ -400,6 +417,18 @@ impl Top {
         unsafe { read_frame(self.layout, raw.frame) }
     }
 }
+
+/// Odd numbers without a pattern: the sums of different words times these are equal by chance alone
+/// (multilinear hashing).
+const FACTORS: [u64; 64] = {
+    let (mut all, mut at, mut state) = ([0; 64], 0, 0x9e37_79b9_7f4a_7c15u64);
+    while at < all.len() {
+        state = mix(state, at as u64);
+        all[at] = state | 1;
+        at += 1;
+    }
+    all
+};
 
 /// A frame word for word: where it lies, what it runs, at which instruction, and whose it is.
 #[derive(Clone, Copy, PartialEq, Eq)]

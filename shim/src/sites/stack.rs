@@ -96,13 +96,11 @@ impl PythonStack {
         }
         let pairs = self.levels.iter().zip(self.raw.iter().rev());
         let same = pairs.take_while(|(level, raw)| level.raw == **raw).count();
-        let mut outside = OUTSIDE;
-        for level in self.levels.iter_mut().take(same) {
-            if let (true, Some((code, _))) = (level.open, level.run) {
-                level.open = codes.pass(code, key);
-            }
-            outside = *level;
+        for level in self.levels.iter_mut().take(same).filter(|level| level.open) {
+            level.open = level.run.is_some_and(|(code, _)| codes.pass(code, key));
         }
+        let last = same.checked_sub(1).and_then(|last| self.levels.get(last));
+        let mut outside = last.copied().unwrap_or(OUTSIDE);
         self.shown.truncate(outside.shown);
         line.agrees_up_to(outside.shown);
         let count = self.raw.len();
