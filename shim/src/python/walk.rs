@@ -301,15 +301,19 @@ impl Top {
     pub fn key(&self) -> Key {
         let layout = self.layout;
         let instr = layout.frame_instr as usize;
-        // SAFETY (both): `each` calls with frames, whose fields are readable.
         match layout.instr {
             // The instruction's address lies inside the code object: it names both.
-            Instr::Pointer => self.key_of(|frame| unsafe { load(frame + instr) }),
+            Instr::Pointer => self.key_of(|frame| {
+                // SAFETY: `key_of` asks about frames alone, which have this field.
+                unsafe { load(frame + instr) }
+            }),
             Instr::LastiBytes | Instr::LastiUnits => {
                 let code = layout.frame_code as usize;
-                self.key_of(|frame| unsafe {
-                    load::<u64>(frame + code).rotate_left(24)
-                        ^ u64::from(load::<u32>(frame + instr))
+                self.key_of(|frame| {
+                    // SAFETY: as above.
+                    let (code, at) =
+                        unsafe { (load::<u64>(frame + code), load::<u32>(frame + instr)) };
+                    code.rotate_left(24) ^ u64::from(at)
                 })
             }
         }
@@ -369,12 +373,15 @@ impl Top {
     /// All frames, innermost first. Returns the frame that comes next if there are more.
     pub fn frames(&self, out: &mut Vec<RawFrame>) -> usize {
         let at = self.layout.frame_instr as usize;
-        // SAFETY (both): as in `key_of`; the field is as wide as that.
         match self.layout.instr {
-            Instr::Pointer => self.gather(out, |frame| unsafe { load::<u64>(frame + at) }),
-            Instr::LastiBytes | Instr::LastiUnits => {
-                self.gather(out, |frame| u64::from(unsafe { load::<u32>(frame + at) }))
-            }
+            Instr::Pointer => self.gather(out, |frame| {
+                // SAFETY: `gather` asks about frames alone, which have this field.
+                unsafe { load::<u64>(frame + at) }
+            }),
+            Instr::LastiBytes | Instr::LastiUnits => self.gather(out, |frame| {
+                // SAFETY: as above.
+                u64::from(unsafe { load::<u32>(frame + at) })
+            }),
         }
     }
 
