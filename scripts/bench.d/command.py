@@ -10,8 +10,8 @@ and prints tables in Markdown:
     scripts/bench --only churn,numpy --modes exact,memray-python --rounds 9
 
 Ratios are of CPU time (user and system, all threads and waited children) to
-the bare interpreter's in the same round, net of start-up: each mode's own CPU
-for an empty program in that round is subtracted first. A mode that crashes,
+the bare interpreter's in the same round, net of start-up: what the same program
+takes in each mode to begin, import what it needs and end is subtracted first. A mode that crashes,
 prints something or leaves no output shows as failed, never as fast; what cannot
 be installed is said to be not there. A slow mode is run in fewer rounds.
 """

@@ -21,7 +21,9 @@ class Results:
     """Samples of each workload and mode by round, and what failed. A mode that
     failed once on a workload has failed there."""
 
-    def __init__(self):
+    def __init__(self, workloads):
+        #: What each workload's CPU time is net of.
+        self.beginnings = {w.name: w.beginning.name for w in workloads if w.beginning}
         self.samples = {}
         self.failures = {}
         self.reports = {}
@@ -34,11 +36,14 @@ class Results:
 
     def failed(self, workload, mode):
         """Nothing can be said of a mode without its start-up or its bare twin."""
-        start = START_UP.name
+        start = self.beginning_of(workload)
         for key in [(workload, mode), (start, mode), (workload, "bare"), (start, "bare")]:
             if key in self.failures:
                 return self.failures[key]
         return None
+
+    def beginning_of(self, workload):
+        return self.beginnings.get(workload, START_UP.name)
 
     def of(self, workload, mode):
         return list(self.samples.get((workload, mode), {}).values())
@@ -51,10 +56,11 @@ class Results:
         bare = self.samples.get((workload, "bare"), {})
         for number, sample in self.samples.get((workload, mode), {}).items():
             if number in bare:
-                yield sample, bare[number], self.start(mode, number), self.start("bare", number)
+                starts = (self.start(workload, name, number) for name in (mode, "bare"))
+                yield sample, bare[number], *starts
 
-    def start(self, mode, number):
-        samples = self.samples[START_UP.name, mode]
+    def start(self, workload, mode, number):
+        samples = self.samples[self.beginning_of(workload), mode]
         return samples.get(number) or median_sample(list(samples.values()))
 
     def each(self, workload, mode, figure):
@@ -94,9 +100,9 @@ class Results:
             if number not in mine:
                 continue
             over, under = mine[number].cpu_s, theirs.cpu_s
-            if workload != START_UP.name:
-                over -= self.start("exact", number).cpu_s
-                under -= self.start(peer, number).cpu_s
+            if workload in self.beginnings:
+                over -= self.start(workload, "exact", number).cpu_s
+                under -= self.start(workload, peer, number).cpu_s
             if under > 0:
                 values.append(over / under)
         return values
@@ -114,7 +120,7 @@ class Bench:
     def __init__(self, options, kit, modes, workloads, scratch):
         self.options, self.kit, self.modes, self.workloads = options, kit, modes, workloads
         self.scratch = scratch
-        self.results = Results()
+        self.results = Results(workloads)
         self.notes = []
 
     def measure(self):
@@ -132,6 +138,8 @@ class Bench:
                     self.notes.append(note)
                     self.leave_out_unmeasured()
                     return number
+                if workload.beginning not in (None, START_UP):
+                    self.work(workload.beginning, number)
                 self.work(workload, number)
                 took[workload.name] = time.monotonic() - begin
         return self.options.rounds
@@ -151,7 +159,7 @@ class Bench:
         outcomes = {mode.name: [] for mode in modes}
         for turn in range(workload.times):
             for mode in modes:
-                reports = number == 1 and turn == 0 and mode.reported and workload is not START_UP
+                reports = number == 1 and turn == 0 and mode.reported and workload.beginning
                 outcomes[mode.name].append(self.run(mode, workload, reports))
         for name, all_of_it in outcomes.items():
             failures = [outcome for outcome in all_of_it if isinstance(outcome, Failure)]

@@ -31,6 +31,13 @@ def table(head, rows):
     return "\n".join([line(head), "|---|" + "---:|" * (len(head) - 1), *map(line, rows)])
 
 
+NET = (
+    "Ratio of CPU time to bare Python, net of start-up: of what the same program takes to begin, import what "
+    "it needs, and end (column “bare”: its seconds, start-up included)."
+)
+STARTS = "An empty program, and programs that begin, import what they need, and end: milliseconds more than bare."
+
+
 class Report:
     """What was measured, as tables."""
 
@@ -39,6 +46,8 @@ class Report:
         self.quick = bench.options.quick
         self.modes = [mode.name for mode in bench.modes if mode.name != "bare"]
         self.workloads = [workload.name for workload in bench.workloads]
+        begun = [w.beginning.name for w in bench.workloads if w.beginning is not START_UP]
+        self.beginnings = [START_UP.name, *begun]
         sizes = {workload.name: workload.size(self.quick) for workload in bench.workloads}
         self.blocks = sizes.get(SURVIVORS, 0)
 
@@ -98,7 +107,7 @@ class Report:
 
     def cpu(self):
         return self.by_mode(
-            "Ratio of CPU time to bare Python, net of start-up (column “bare”: its seconds, start-up included).",
+            NET,
             "CPU",
             self.bare("cpu_s", 2),
             self.workloads,
@@ -122,10 +131,10 @@ class Report:
         for what, label in (("cpu_s", "CPU, ms"), ("wall_s", "wall, ms")):
             parts.append(
                 self.by_mode(
-                    "" if parts else "An empty program: milliseconds more than bare.",
+                    "" if parts else STARTS,
                     label,
                     self.bare(what, 1, 1e-3),
-                    [START_UP.name],
+                    self.beginnings,
                     lambda w, m, what=what: self.results.added(w, m, what),
                     digits=1,
                     scale=1e-3,
@@ -252,7 +261,7 @@ class Report:
     # ---- JSON --------------------------------------------------------------
 
     def json(self):
-        every = [START_UP.name, *self.workloads]
+        every = [*self.beginnings, *self.workloads]
         return {
             "schema": SCHEMA,
             **self.about,
@@ -280,7 +289,7 @@ class Report:
         if failure:
             return {"failed": asdict(failure)}
         samples = [asdict(sample) for sample in self.results.of(workload, mode)]
-        if workload == START_UP.name:
+        if workload in self.beginnings:
             return {"samples": samples}
         figures = {
             "samples": samples,
