@@ -19,9 +19,12 @@ use super::unwind::{End, Stop, by_rules};
 use super::{Anchor, IN_REGISTER, MAX_NATIVE, NativeFrame, Recursion, Stack, unwind};
 use crate::python::walk::Top;
 
-const PATHS: usize = 1024;
-/// Words of the longest path that is kept. Longer ones are walked by rules each time.
-const CHECKS: usize = 28;
+/// Paths that a thread keeps at most.
+const PATHS: usize = 8192;
+/// Words that they may have together. (Most of the memory of a cache is never touched.)
+const WORDS: usize = 32_768;
+/// Words of the longest path that is kept: two of a frame at most.
+const LONGEST: usize = 2 * MAX_NATIVE + 1;
 
 /// A word of the stack that must be as it was.
 #[derive(Clone, Copy)]
@@ -30,9 +33,7 @@ struct Check {
     value: u64,
 }
 
-/// How many times a path may part from another one to be found.
-const PARTINGS: usize = 16;
-
+/// A path; its words lie in [`PathCache::words`].
 #[repr(C, align(64))]
 struct Path {
     key: u64,
@@ -40,20 +41,31 @@ struct Path {
     /// The stack pointer at the hook.
     sp: usize,
     /// rbp at the hook, if a frame is addressed by that.
-    base: Option<usize>,
-    /// A bit for each word that is no return address but a saved rbp.
-    bases: u32,
-    count: u32,
+    base: usize,
+    has_base: bool,
     /// The last word is not one of its frames but what ended it: a frame of the evaluation loop.
-    ended: u32,
-    checks: [Check; CHECKS],
+    ended: bool,
+    count: u16,
+    /// Words that there is room for at `first`.
+    room: u16,
+    first: u32,
 }
+
+/// How many times a path may part from another one to be found.
+const PARTINGS: usize = 16;
 
 /// The paths of one thread. All zero is an empty cache.
 pub struct PathCache {
     paths: [Path; PATHS],
+    words: [Check; WORDS],
+    /// Whether the word of that number is no return address but a saved rbp.
+    is_base: [bool; WORDS],
+    /// Words in use.
+    used: usize,
     next_free: *mut PathCache,
 }
+
+const _: () = assert!(size_of::<Path>() == 64);
 
 /// Caches of threads that ended, for threads to come.
 static FREE: SpinLock<FreeList> = SpinLock::new(FreeList(core::ptr::null_mut()));
@@ -128,6 +140,12 @@ impl PathCache {
         key as usize >> 1 & (PATHS - 1)
     }
 
+    #[inline(always)]
+    fn words_of(&self, path: &Path) -> &[Check] {
+        let first = path.first as usize;
+        self.words.get(first..first + path.count as usize).unwrap_or_default()
+    }
+
     /// The path that the stack at `anchor` is, or else the key that it is to be kept by.
     #[inline(always)]
     fn find(&self, anchor: Anchor, mut key: u64) -> Result<&Path, u64> {
@@ -136,12 +154,54 @@ impl PathCache {
             if path.key != key || path.sp != anchor.sp {
                 break;
             }
-            match path.parting(anchor) {
+            match self.parting(path, anchor) {
                 None => return Ok(path),
                 Some((at, word)) => key = mix(key ^ at, word) | 1,
             }
         }
         Err(key)
+    }
+
+    /// The first word that is not as it was, with its address; `None`: the path holds. To be asked where
+    /// the stack pointer is the path's.
+    #[inline(always)]
+    fn parting(&self, path: &Path, anchor: Anchor) -> Option<(u64, u64)> {
+        if path.has_base && path.base != anchor.bp {
+            return Some((0, anchor.bp as u64));
+        }
+        for check in self.words_of(path) {
+            // SAFETY: every earlier check held, so the frame inside this word is the one that
+            // was unwound, and its tables place the word on this thread's stack.
+            let word = unsafe { *(check.address as *const u64) };
+            if word != check.value {
+                return Some((check.address as u64, word));
+            }
+        }
+        None
+    }
+
+    /// Keeps a path that has just been learned and whose words lie at the end of those in use.
+    fn keep(&mut self, mut path: Path) {
+        let place = &mut self.paths[PathCache::place(path.key)];
+        if place.room >= path.count {
+            (path.first, path.room) = (place.first, place.room);
+            let (from, to) = (self.used, path.first as usize);
+            self.words.copy_within(from..from + path.count as usize, to);
+            self.is_base.copy_within(from..from + path.count as usize, to);
+        } else {
+            self.used += path.count as usize;
+        }
+        *place = path;
+    }
+
+    /// Makes room for the words of any path: by forgetting all of them, where there is none.
+    fn make_room(&mut self) {
+        if self.used + LONGEST > WORDS {
+            self.used = 0;
+            for path in &mut self.paths {
+                (path.key, path.room) = (0, 0);
+            }
+        }
     }
 }
 
@@ -152,11 +212,14 @@ pub fn recall(guard: &Guard, anchor: Anchor, hint: u64, out: &mut Stack) -> bool
         return false;
     }
     // SAFETY: as in `key`.
-    let Ok(path) = unsafe { &*cache }.find(anchor, place_key(anchor, hint)) else { return false };
+    let cache = unsafe { &*cache };
+    let Ok(path) = cache.find(anchor, place_key(anchor, hint)) else { return false };
     out.clear();
     let mut recursion = Recursion::new();
-    let words = path.checks.iter().enumerate().take((path.count - path.ended) as usize);
-    for (_, check) in words.filter(|(at, _)| path.bases >> at & 1 == 0) {
+    let words = cache.words_of(path);
+    let words = words.get(..words.len() - usize::from(path.ended)).unwrap_or_default();
+    let is_base = cache.is_base.get(path.first as usize..).unwrap_or_default();
+    for (check, _) in words.iter().zip(is_base).filter(|(_, is_base)| !**is_base) {
         if !recursion.repeats(check.value) {
             out.push(NativeFrame { pc: check.value, ..NativeFrame::default() });
         }
@@ -180,38 +243,6 @@ pub fn key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> u64
     learn(guard, anchor, python, key)
 }
 
-impl Path {
-    /// The first word that is not as it was, with its address; `None`: the path holds. To be asked where
-    /// the stack pointer is the path's.
-    #[inline(always)]
-    fn parting(&self, anchor: Anchor) -> Option<(u64, u64)> {
-        if self.base.is_some_and(|base| base != anchor.bp) {
-            return Some((0, anchor.bp as u64));
-        }
-        for check in self.checks.iter().take(self.count as usize) {
-            // SAFETY: every earlier check held, so the frame inside this word is the one that
-            // was unwound, and its tables place the word on this thread's stack.
-            let word = unsafe { *(check.address as *const u64) };
-            if word != check.value {
-                return Some((check.address as u64, word));
-            }
-        }
-        None
-    }
-
-    /// Adds a word; one too many spoils the path.
-    #[inline(always)]
-    fn push(&mut self, check: Check) {
-        match self.checks.get_mut(self.count as usize) {
-            Some(place) => {
-                *place = check;
-                self.count += 1;
-            }
-            None => self.key = 0,
-        }
-    }
-}
-
 /// Walks, and keeps the path in the place of whichever had the same.
 #[inline(never)]
 fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
@@ -220,10 +251,22 @@ fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
     // SAFETY: the thread's own cache; the reference ends with this call.
     let cache = if cache.is_null() { new_cache(guard) } else { Some(unsafe { &mut *cache }) };
     let Some(cache) = cache else { return walk_anew(guard, anchor, stop) };
-    let path = &mut cache.paths[PathCache::place(key)];
-    (path.key, path.sp, path.base) = (key, anchor.sp, None);
-    (path.count, path.bases, path.ended) = (0, 0, 0);
-    let (mut hash, mut frames) = (1, 0);
+    cache.make_room();
+    let first = cache.used as u32;
+    let (has_base, base, ended) = (false, 0, false);
+    let (sp, room) = (anchor.sp, LONGEST as u16);
+    let mut path = Path { key, hash: 1, sp, base, has_base, ended, count: 0, room, first };
+    let words = cache.words.get_mut(cache.used..).unwrap_or_default();
+    let is_base = cache.is_base.get_mut(cache.used..).unwrap_or_default();
+    let mut places = words.iter_mut().zip(is_base);
+    let mut count = 0;
+    let mut push = |address, value, is_base| {
+        if let Some(place) = places.next() {
+            (*place.0, *place.1) = (Check { address, value }, is_base);
+            count += 1;
+        }
+    };
+    let mut frames = 0;
     let mut recursion = Recursion::new();
     let end = by_rules(anchor, stop, |frame| {
         if frames == MAX_NATIVE {
@@ -231,16 +274,13 @@ fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
         }
         frames += 1;
         if !recursion.repeats(frame.pc) {
-            hash = mix(hash, frame.pc);
+            path.hash = mix(path.hash, frame.pc);
         }
-        path.push(Check { address: frame.slot, value: frame.pc });
+        push(frame.slot, frame.pc, false);
         match frame.base {
             None => {}
-            Some((IN_REGISTER, base)) => path.base = Some(base),
-            Some((at, base)) => {
-                path.bases |= 1 << path.count;
-                path.push(Check { address: at, value: base as u64 });
-            }
+            Some((IN_REGISTER, base)) => (path.has_base, path.base) = (true, base),
+            Some((at, base)) => push(at, base as u64, true),
         }
         true
     });
@@ -248,11 +288,13 @@ fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
         // What ended it may lie elsewhere the next time, which makes the path no less true.
         End::Whole | End::Lost => {}
         End::Evaluation(slot, pc) => {
-            path.push(Check { address: slot, value: pc });
-            path.ended = 1;
+            push(slot, pc, false);
+            path.ended = true;
         }
     }
-    path.hash = hash;
+    (path.count, path.room) = (count, count);
+    let hash = path.hash;
+    cache.keep(path);
     hash
 }
 
