@@ -161,8 +161,12 @@ pub fn not_freed(address: usize, block: &live::Block) {
 #[inline(always)]
 pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock) -> u32 {
     let top = walk::top(guard, lock);
-    let python = top.map(|top| top.key());
-    let (hash, hint) = python.map_or((0, 0), |key| (key.hash, key.top));
+    let (mut hash, mut hint) = (0, 0);
+    // (A closure would be a function of its own.)
+    if let Some(top) = &top {
+        let key = top.key();
+        (hash, hint) = (key.hash, key.top);
+    }
     let extent = extent();
     let native = match extent {
         Extent::Off => 0,
