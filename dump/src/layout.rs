@@ -19,8 +19,8 @@ pub const MINOR: u16 = 0;
 /// Size of the header, and alignment of every extent.
 pub const HEADER_LEN: usize = 4096;
 
-/// Extents a dump can have. Log extents double in size up to [`LOG_EXTENT_MAX`],
-/// array extents double without end, so this is never the limit that is met.
+/// Extents a dump can have. Those of the log grow up to [`LOG_EXTENT_MAX`], those of the arrays
+/// without end, so this is never the limit that is met.
 pub const MAX_EXTENTS: usize = 96;
 
 /// Smallest and largest extent of the log, in bytes.
@@ -28,12 +28,21 @@ pub const LOG_EXTENT_MIN: u64 = 64 << 10;
 /// See [`LOG_EXTENT_MIN`].
 pub const LOG_EXTENT_MAX: u64 = 16 << 20;
 
-/// Sites that the first array extent holds; each further one doubles the array.
+/// Sites that the first array extent holds; each further one doubles the array up to
+/// [`SITES_DOUBLED`], and makes it an eighth larger from there on.
 pub const SITES_FIRST: u32 = 1024;
+/// See [`SITES_FIRST`].
+pub const SITES_DOUBLED: u64 = 16 << 10;
 
 /// The number of sites that extents `0..=index` hold together.
 pub const fn sites_through(index: u32) -> u64 {
-    (SITES_FIRST as u64) << index
+    let (mut sites, mut at) = (SITES_FIRST as u64, 0);
+    while at < index {
+        let more = if sites < SITES_DOUBLED { sites } else { sites / 8 };
+        sites += more.next_multiple_of(SITES_FIRST as u64);
+        at += 1;
+    }
+    sites
 }
 
 /// What an extent holds.
@@ -318,7 +327,7 @@ const _: () = assert!(size_of::<Header>() <= HEADER_LEN);
 const _: () = assert!(offset_of!(Header, identity_crc) == 52);
 const _: () = assert!(size_of::<Extent>() == 24);
 const _: () = assert!(size_of::<Counters>() == 64);
-const _: () = assert!(size_of::<Moments>() == 64);
+const _: () = assert!(size_of::<Moments>() == 48);
 
 /// Blocks and bytes that came and went.
 #[repr(C)]
@@ -355,12 +364,10 @@ pub struct Snapshot {
 }
 
 /// Live blocks of a site at the moments that the report speaks of.
-#[repr(C, align(64))]
+#[repr(C)]
 pub struct Moments {
     /// At the peak; [`Header::peak_bank`] says which of the two is whole.
     pub peak: [Snapshot; 2],
     /// Before the interpreter's teardown.
     pub last: Snapshot,
-    /// Zero.
-    pub spare: Snapshot,
 }

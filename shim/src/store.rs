@@ -84,10 +84,10 @@ pub fn prepare() -> bool {
 /// Where the arrays and the header lie: start and end.
 pub fn ranges() -> [(usize, usize); 3] {
     let range = |at: usize, len: usize| (at, at + len);
-    let arrays = MAX_SITES as usize * size_of::<Counters>();
+    let sites = MAX_SITES as usize;
     [
-        range(COUNTERS.load(Relaxed) as usize, arrays),
-        range(MOMENTS.load(Relaxed) as usize, arrays),
+        range(COUNTERS.load(Relaxed) as usize, sites * size_of::<Counters>()),
+        range(MOMENTS.load(Relaxed) as usize, sites * size_of::<Moments>()),
         range(HEADER.load(Relaxed) as usize, HEADER_LEN),
     ]
 }
@@ -251,19 +251,16 @@ impl Store {
         if header().extent_count.load(Relaxed) as usize + 2 > MAX_EXTENTS {
             return Err(Failure::SizeLimit);
         }
-        let len = sites * size_of::<Counters>();
-        let counters_at = self.grow_file(fd, len as u64)?;
-        let moments_at = self.grow_file(fd, len as u64)?;
+        let counters = Part::<Counters>::new(&COUNTERS, first, sites);
+        let moments = Part::<Moments>::new(&MOMENTS, first, sites);
+        let counters_at = self.grow_file(fd, counters.len as u64)?;
+        let moments_at = self.grow_file(fd, moments.len as u64)?;
         // Sites that are counted before there is a file.
         let used = (header().site_count.load(Relaxed) as usize).saturating_sub(first).min(sites);
-        let used = used * size_of::<Counters>();
-        // SAFETY: the ranges lie in the arrays' own memory, and stay readable and writable.
-        unsafe {
-            map_keeping(COUNTERS.load(Relaxed).add(first).cast(), used, len, fd, counters_at)?;
-            map_keeping(MOMENTS.load(Relaxed).add(first).cast(), used, len, fd, moments_at)?;
-        }
-        self.add_extent(ExtentKind::Counters, index, counters_at, len as u64)?;
-        self.add_extent(ExtentKind::Moments, index, moments_at, len as u64)?;
+        counters.map(used, fd, counters_at)?;
+        moments.map(used, fd, moments_at)?;
+        self.add_extent(ExtentKind::Counters, index, counters_at, counters.len as u64)?;
+        self.add_extent(ExtentKind::Moments, index, moments_at, moments.len as u64)?;
         self.array_extents = index + 1;
         self.file_sites = (first + sites) as u32;
         CAPACITY.store(self.file_sites, Release);
@@ -271,7 +268,9 @@ impl Store {
     }
 
     fn grow_log(&mut self, fd: i32) -> Result<(), Failure> {
-        let len = (LOG_EXTENT_MIN << self.log_extents.min(16)).min(LOG_EXTENT_MAX);
+        // Small ones as long as there are few: what is not used of the last one is lost.
+        let doublings = self.log_extents.min(4) + self.log_extents.saturating_sub(12).min(4);
+        let len = (LOG_EXTENT_MIN << doublings).min(LOG_EXTENT_MAX);
         let at = self.grow_file(fd, len)?;
         let window = sys::reserve_inaccessible(len as usize)?;
         // SAFETY: the window was reserved just now and nobody knows it.
@@ -504,26 +503,34 @@ impl HeapPlace {
     }
 }
 
-/// Maps a piece of the file over memory and puts back what was there in its first `used` bytes; no
-/// more was.
-///
-/// # Safety
-/// The range must be the store's own, readable and writable, and at least `used` bytes long.
-unsafe fn map_keeping(
-    at: *mut u8,
-    used: usize,
+/// A part of one of the arrays, not yet in the file.
+struct Part<T> {
+    at: *mut T,
+    /// Its length in bytes.
     len: usize,
-    fd: i32,
-    offset: u64,
-) -> Result<(), Failure> {
-    // SAFETY: the caller's promise. What another thread counts between the two copies is lost;
-    // the caller of `create` notes that where there can be one.
-    unsafe {
-        let before = core::slice::from_raw_parts(at, used).to_vec();
-        sys::map_file_over(at, len, fd, offset)?;
-        core::ptr::copy_nonoverlapping(before.as_ptr(), at, used);
+}
+
+impl<T> Part<T> {
+    fn new(array: &AtomicPtr<T>, first: usize, sites: usize) -> Part<T> {
+        let at = array.load(Relaxed).wrapping_add(first);
+        Part { at, len: sites * size_of::<T>() }
     }
-    Ok(())
+
+    /// Maps a piece of the file over it and puts back what was there in its first `used` items; in the
+    /// others nothing was. To be called with parts that lie within the arrays.
+    fn map(&self, used: usize, fd: i32, offset: u64) -> Result<(), Failure> {
+        let at: *mut u8 = self.at.cast();
+        let used = (used * size_of::<T>()).min(self.len);
+        // SAFETY: `prepare` reserved the arrays, `grow_arrays` keeps within them; they stay readable and
+        // writable, and any bytes are valid for their atomics. What another thread counts between
+        // the two copies is lost; the caller of `create` notes that where there can be one.
+        unsafe {
+            let before = core::slice::from_raw_parts(at, used).to_vec();
+            sys::map_file_over(at, self.len, fd, offset)?;
+            core::ptr::copy_nonoverlapping(before.as_ptr(), at, used);
+        }
+        Ok(())
+    }
 }
 
 /// What does not change about a dump.

@@ -7,8 +7,7 @@ use crate::error::Error;
 use crate::heap::Heap;
 use crate::layout::{
     BLOBS, Beside, BlobCopy, BlobKind, BlobSlot, EndKind, Extent, ExtentKind, HEADER_LEN, Header,
-    MAGIC, MAJOR, MAX_EXTENTS, SEALED_LEN, SITES_FIRST, Snapshot, SnapshotState, Tally,
-    sites_through,
+    MAGIC, MAJOR, MAX_EXTENTS, SEALED_LEN, Snapshot, SnapshotState, Tally, sites_through,
 };
 
 /// An extent, checked to lie inside the file.
@@ -20,7 +19,7 @@ pub(super) struct Piece {
     len: usize,
 }
 
-/// An array spread over extents that double in length.
+/// An array spread over extents.
 pub(super) struct Array {
     pieces: Vec<(u64, usize)>,
     item: usize,
@@ -53,12 +52,9 @@ impl Array {
     }
 
     pub(super) fn offset(&self, id: usize) -> Option<usize> {
-        let piece = match id / SITES_FIRST as usize {
-            0 => 0,
-            chunks => chunks.ilog2() as usize + 1,
-        };
-        let &(first, offset) = self.pieces.get(piece)?;
-        Some(offset + (id - first as usize) * self.item)
+        let after = self.pieces.partition_point(|&(first, _)| first <= id as u64);
+        let &(first, offset) = self.pieces.get(after.checked_sub(1)?)?;
+        (id < self.len).then_some(offset + (id - first as usize) * self.item)
     }
 }
 
