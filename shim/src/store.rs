@@ -423,19 +423,9 @@ impl Store {
         });
         for index in 0..self.array_extents {
             let first = if index == 0 { 0 } else { sites_through(index - 1) } as usize;
-            let len = (sites_through(index) as usize - first) * size_of::<Counters>();
-            // SAFETY: both arrays hold the extent's sites.
-            let (counters, moments) = unsafe {
-                (
-                    core::slice::from_raw_parts(
-                        COUNTERS.load(Relaxed).add(first).cast::<u8>(),
-                        len,
-                    ),
-                    core::slice::from_raw_parts(MOMENTS.load(Relaxed).add(first).cast::<u8>(), len),
-                )
-            };
-            crc.update(counters);
-            crc.update(moments);
+            let sites = sites_through(index) as usize - first;
+            crc.update(Part::<Counters>::new(&COUNTERS, first, sites).bytes());
+            crc.update(Part::<Moments>::new(&MOMENTS, first, sites).bytes());
         }
         crc.finalize()
     }
@@ -503,7 +493,7 @@ impl HeapPlace {
     }
 }
 
-/// A part of one of the arrays, not yet in the file.
+/// A part of one of the arrays.
 struct Part<T> {
     at: *mut T,
     /// Its length in bytes.
@@ -511,13 +501,19 @@ struct Part<T> {
 }
 
 impl<T> Part<T> {
+    /// Of sites that the array has.
     fn new(array: &AtomicPtr<T>, first: usize, sites: usize) -> Part<T> {
         let at = array.load(Relaxed).wrapping_add(first);
         Part { at, len: sites * size_of::<T>() }
     }
 
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the array has these sites (`new`) and stays mapped to the end.
+        unsafe { core::slice::from_raw_parts(self.at.cast(), self.len) }
+    }
+
     /// Maps a piece of the file over it and puts back what was there in its first `used` items; in the
-    /// others nothing was. To be called with parts that lie within the arrays.
+    /// others nothing was.
     fn map(&self, used: usize, fd: i32, offset: u64) -> Result<(), Failure> {
         let at: *mut u8 = self.at.cast();
         let used = (used * size_of::<T>()).min(self.len);
