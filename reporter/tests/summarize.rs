@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use called::{Said, reporter};
-use pyshim_dump::layout::{HEADER_LEN, Lost};
+use pyshim_dump::layout::{Counters, HEADER_LEN, Lost, Moments};
 use pyshim_dump::record::{Frame, Origin, Record};
 use pyshim_reporter::cli::{self, Streams};
 use serde_json::Value;
@@ -306,8 +306,10 @@ fn bent_bits_change_nothing_or_are_refused() {
     let expected = summarize(&path, &[]).out;
     let header = (0..HEADER_LEN).step_by(61);
     // The log and the blobs lie behind the arrays.
-    let rest = (HEADER_LEN + 2 * 1024 * 64..whole.len()).step_by(509);
-    let arrays = (HEADER_LEN..HEADER_LEN + 2 * 1024 * 64).step_by(8_191);
+    let log = HEADER_LEN + 1024 * (size_of::<Counters>() + size_of::<Moments>());
+    assert!(log < whole.len());
+    let rest = (log..whole.len()).step_by(509);
+    let arrays = (HEADER_LEN..log).step_by(8_191);
     for at in header.chain(arrays).chain(rest) {
         let mut bytes = whole.clone();
         bytes[at] ^= 1 << (at % 8);
