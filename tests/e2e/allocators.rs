@@ -7,7 +7,11 @@ use pyshim_dump::{Amount, Dump};
 use pyshim_tests::compare::{
     assert_made, compare, ever_made_by, function, has_look_up_cache, made_by,
 };
-use pyshim_tests::{Interpreter, Ran, Run, compile, on_every_interpreter, program};
+use pyshim_tests::heaps::on_some_interpreters;
+use pyshim_tests::{
+    Interpreter, Ran, Run, compile, on_every_interpreter, program, read, summarize,
+};
+use serde_json::Value;
 
 /// Sizes as `sys.getsizeof` has them.
 const SMALL: u64 = 97;
@@ -290,5 +294,37 @@ gone.close()
         let mapped = dump.gauge(Gauge::Mapped);
         assert!((64 << 20..66 << 20).contains(&mapped), "{mapped}");
         assert!(dump.gauge(Gauge::Rss) > mapped, "{mapped}");
+    });
+}
+
+#[test]
+fn ages_are_told() {
+    on_some_interpreters(|interpreter| {
+        let ran = Run::python(interpreter, "ages.py").env("PYSHIM_FOLLOW", "all").shim().success();
+        let mut told = 0;
+        for line in ran.stdout().lines() {
+            let known: serde_json::Map<String, Value> = serde_json::from_str(line).expect("JSON");
+            let pid = known["pid"].as_u64().expect("a number");
+            let dump =
+                ran.dumps.iter().find(|path| read(path).pid as u64 == pid).expect("its dump");
+            let report = summarize(&[dump]);
+            for (function, age) in known.iter().filter(|(name, _)| *name != "pid") {
+                let said = format!("CPython {}, {pid}, {function}", interpreter.version);
+                let is_it = |one: &&Value| one["site"]["python"][0]["function"] == **function;
+                let groups = report["groups"].as_array().expect("groups");
+                let found = groups.iter().filter(is_it).max_by_key(|one| one["blocks"].as_u64());
+                let found = found.unwrap_or_else(|| panic!("{said}: not there"));
+                assert!(found["blocks"].as_u64() >= Some(3000), "{said}: {found:#}");
+                let (age, p50) = (age.as_f64().expect("seconds"), found["age_s"]["p50"].as_f64());
+                let p50 = p50.unwrap_or_else(|| panic!("{said}: {found:#}"));
+                // 40 % at worst, a 24th of the run for the youngest; and it ends a little later.
+                assert!(
+                    (age * 0.9 - 0.1..age * 1.45 + 0.6).contains(&p50),
+                    "{said}: {p50}, not {age}"
+                );
+                told += 1;
+            }
+        }
+        assert_eq!(told, 4);
     });
 }

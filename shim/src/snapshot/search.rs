@@ -3,7 +3,8 @@
 //! Roots that people know come first, so that paths begin with them: modules
 //! and running frames, then the interpreter's own state, then static data of
 //! other program files and memory that the program mapped, then thread-local
-//! storage and stacks. What is not reached by then nobody holds.
+//! storage and stacks, then memory that nobody was seen to map. What is not
+//! reached by then nobody holds.
 
 use hashbrown::HashMap;
 
@@ -90,9 +91,16 @@ pub fn search(world: &mut World, reader: &Reader, inputs: &Inputs) -> Found {
     statics(&mut found, world, inputs, true);
     found.graph.run(world, phase::INTERPRETER, true);
     statics(&mut found, world, inputs, false);
-    mappings(&mut found, world, inputs);
+    for &(start, len, site) in &inputs.mappings {
+        if world.map.readable(start, len) {
+            region(&mut found, world, Root::Mapping(site), phase::NATIVE, start, start + len);
+        }
+    }
     found.graph.run(world, phase::NATIVE, true);
     stacks(&mut found, world, inputs);
+    found.graph.run(world, phase::STACKS, true);
+    // Nobody can say whose that is, and much of it is what somebody left.
+    unknown_mappings(&mut found, world, inputs);
     found.graph.run(world, phase::STACKS, true);
     // The interpreter's state has lists of what is free, and words that nobody clears: of all who may
     // hold an extension's block it is the last.
@@ -246,13 +254,8 @@ fn signal_handlers(world: &mut World, inputs: &Inputs) -> Option<(usize, usize)>
     None
 }
 
-/// What the program mapped itself, and memory without a file in which no allocator's blocks lie.
-fn mappings(found: &mut Found, world: &mut World, inputs: &Inputs) {
-    for &(start, len, site) in &inputs.mappings {
-        if world.map.readable(start, len) {
-            region(found, world, Root::Mapping(site), phase::NATIVE, start, start + len);
-        }
-    }
+/// Memory without a file in which no allocator's blocks lie, and that nobody was seen to map.
+fn unknown_mappings(found: &mut Found, world: &mut World, inputs: &Inputs) {
     for at in 0..world.map.regions.len() {
         let mut one = world.map.regions[at];
         if one.backing == Backing::Anonymous
@@ -275,7 +278,7 @@ fn mappings(found: &mut Found, world: &mut World, inputs: &Inputs) {
         for (from, to) in inputs.without_shim(one.start, one.end) {
             let known = inputs.mappings.iter().any(|one| one.0 <= from && to <= one.0 + one.1);
             if !known && !inputs.is_arena(from, to) {
-                region(found, world, Root::Mapping(0), phase::NATIVE, from, to);
+                region(found, world, Root::Mapping(0), phase::STACKS, from, to);
             }
         }
     }
