@@ -72,8 +72,9 @@ def read_options():
         "--markdown",
         type=Path,
         metavar="OUT",
-        help="write the tables there (between <!-- bench --> and <!-- /bench -->, if it "
-        "has them) instead of stdout",
+        action="append",
+        help="write the tables there, the first ones between <!-- bench --> and "
+        "<!-- /bench --> if it has them, instead of stdout; more than once if need be",
     )
     options = parser.parse_args()
     options.began = time.monotonic()
@@ -152,8 +153,8 @@ def main():
         return 130
     if options.json:
         options.json.write_text(json.dumps(report.json(), indent=1) + "\n")
-    if options.markdown:
-        write_markdown(options.markdown, report.markdown())
-    else:
+    for page in options.markdown or []:
+        write_markdown(page, report)
+    if not options.markdown:
         sys.stdout.write(report.markdown())
     return 0

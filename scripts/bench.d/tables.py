@@ -62,6 +62,11 @@ class Report:
         parts += [self.pairs(), self.rates(), self.failed()]
         return "\n\n".join(part for part in parts if part) + "\n"
 
+    def digest(self):
+        """What fits into a page about something else."""
+        parts = [self.heading(), self.targets(), self.cpu(), self.failed()]
+        return "\n\n".join(part for part in parts if part) + "\n"
+
     def heading(self):
         about, where = self.about, self.about["machine"]
         versions = ", ".join(f"{name} {value}" for name, value in about["versions"].items())
@@ -301,12 +306,13 @@ class Report:
         return figures
 
 
-def write_markdown(path, text):
-    """Between the marks of a page that has them (`<!-- bench -->`), else as a page."""
+def write_markdown(path, report):
+    """A digest between the marks of a page that has them (`<!-- bench -->`), else everything, as a page."""
     opening, closing = "<!-- bench -->", "<!-- /bench -->"
     old = path.read_text() if path.exists() else ""
+    text = f"# The benchmark\n\n{report.markdown()}"
     if opening in old and closing in old:
         before, rest = old.split(opening, 1)
         after = rest.split(closing, 1)[1]
-        text = f"{before}{opening}\n{text}{closing}{after}"
+        text = f"{before}{opening}\n{report.digest()}{closing}{after}"
     path.write_text(text)
