@@ -44,8 +44,8 @@ impl Functions {
 
     /// The innermost `keep_…` of a stack.
     fn keeper(&self, dump: &Dump, stack: &Stack, program: &Path) -> Option<&str> {
-        stack.frames.iter().find_map(|frame| {
-            let &Frame::Native { pc } = frame else { return None };
+        dump.frames(stack).find_map(|frame| {
+            let Frame::Native { pc } = frame else { return None };
             let module = dump.module_of(stack, pc - 1)?;
             if Path::new(&module.loaded.path) != program {
                 return None;

@@ -18,7 +18,7 @@ fn frames(dump: &Dump, site: &Site) -> Vec<PythonFrame> {
         assert_eq!(site.totals.allocated, Amount::default(), "a site without a definition");
         return Vec::new();
     };
-    let python = stack.frames.iter().filter_map(|frame| match *frame {
+    let python = dump.frames(stack).filter_map(|frame| match frame {
         Frame::Python { code, instruction, .. } => Some(python::frame(dump, code, instruction)),
         Frame::Native { .. } => None,
     });
@@ -80,7 +80,7 @@ fn compare_stacks(interpreter: &Interpreter, one: &Value, dump: &Dump, site: &Si
 /// first Python frame belongs to who called the evaluation loop, further out.
 fn beyond_the_loop(dump: &Dump, site: &Site) -> Option<String> {
     let stack = site.stack.as_ref()?;
-    let innermost = stack.frames.iter().map_while(|frame| match *frame {
+    let innermost = dump.frames(stack).map_while(|frame| match frame {
         Frame::Native { pc } => Some(dump.module_of(stack, pc - 1)?.loaded.path.clone()),
         Frame::Python { .. } => None,
     });
@@ -138,9 +138,13 @@ fn deep_stacks_are_in_order() {
             let run = Run::python(interpreter, "positions_deep.py").env("PYSHIM_NATIVE", extent);
             let dump = run.shim().success().dump();
             let blocks = single_blocks(&dump);
-            let stack = |size: u64| match blocks.get(&(size + 33)).map(Vec::as_slice) {
-                Some(&[site]) => &site.stack.as_ref().expect("a definition").frames,
-                other => panic!("{extent}, {size}: at {:?} sites", other.map(<[_]>::len)),
+            let stack = |size: u64| -> Vec<Frame> {
+                match blocks.get(&(size + 33)).map(Vec::as_slice) {
+                    Some(&[site]) => {
+                        dump.frames(site.stack.as_ref().expect("a definition")).collect()
+                    }
+                    other => panic!("{extent}, {size}: at {:?} sites", other.map(<[_]>::len)),
+                }
             };
             // Runs of native frames and of Python frames.
             let runs = |size: u64| -> Vec<usize> {

@@ -29,7 +29,7 @@ fn lines(dump: &Dump) -> Lines {
         let Some(stack) = site.stack.as_ref().filter(|stack| stack.origin.is_python()) else {
             continue;
         };
-        let innermost = stack.frames.iter().find_map(|frame| match *frame {
+        let innermost = dump.frames(stack).find_map(|frame| match frame {
             Frame::Python { code, instruction, .. } => Some((code, instruction)),
             Frame::Native { .. } => None,
         });

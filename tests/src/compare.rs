@@ -118,8 +118,8 @@ pub fn survivors(dump: &Dump, site: &Site) -> Amount {
 /// The innermost Python function of a site, with its first line.
 pub fn function<'a>(dump: &'a Dump, site: &Site) -> Option<(&'a str, u32)> {
     let stack = site.stack.as_ref()?;
-    let code = stack.frames.iter().find_map(|frame| match frame {
-        Frame::Python { code, .. } => Some(*code),
+    let code = dump.frames(stack).find_map(|frame| match frame {
+        Frame::Python { code, .. } => Some(code),
         Frame::Native { .. } => None,
     })?;
     let code = dump.codes.get(code as usize)?.as_ref()?;

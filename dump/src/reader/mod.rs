@@ -1,8 +1,10 @@
 //! From the bytes of a dump to its content.
 //!
-//! `file` finds the parts and checks them, `parse` makes the content of them.
+//! `file` finds the parts and checks them, `parse` makes the content of them,
+//! `frames` keeps the stacks.
 
 mod file;
+mod frames;
 mod parse;
 
 use crate::blob::{Census, Timeline};
@@ -65,6 +67,7 @@ pub struct Dump {
     pub snapshots: Snapshots,
     /// Bytes of the file.
     pub file_len: u64,
+    frames: frames::Tree,
     gauges: [u64; GAUGES],
     lost: [u64; LOSSES],
 }
@@ -161,14 +164,18 @@ pub struct Stack {
     pub origin: Origin,
     /// Frames were left out at the outer end.
     pub truncated: bool,
-    /// Innermost first.
-    pub frames: Vec<Frame>,
     /// Modules with a lower id were known when it was defined; a native address belongs to the latest
     /// of these that holds it.
     pub modules_known: u32,
+    innermost: frames::Node,
 }
 
 impl Dump {
+    /// The frames of a stack of this dump, innermost first.
+    pub fn frames(&self, stack: &Stack) -> impl Iterator<Item = Frame> + '_ {
+        self.frames.from(stack.innermost)
+    }
+
     /// A reading of the process, in bytes.
     pub fn gauge(&self, gauge: Gauge) -> u64 {
         self.gauges.get(gauge as usize).copied().unwrap_or(0)

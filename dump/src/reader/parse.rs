@@ -49,6 +49,7 @@ impl Dump {
             heap: None,
             snapshots: file.snapshots(),
             file_len: bytes.len() as u64,
+            frames: super::frames::Tree::default(),
             gauges: [0; GAUGES],
             lost: [0; LOSSES],
         };
@@ -166,7 +167,8 @@ impl Dump {
                 let modules_known = self.modules_known();
                 // A site may be defined in the log before the header counts it; it has no counters yet.
                 if let Some(site) = self.sites.get_mut(id as usize) {
-                    site.stack = Some(Stack { origin, truncated, frames, modules_known });
+                    let innermost = self.frames.add(&frames, modules_known)?;
+                    site.stack = Some(Stack { origin, truncated, modules_known, innermost });
                 }
             }
             Record::Note { text } => {

@@ -54,11 +54,11 @@ pub fn completeness<'a>(
 }
 
 fn has_python_frames(dump: &Dump) -> bool {
-    let is_python = |frame: &Frame| matches!(frame, Frame::Python { .. });
+    let is_python = |frame: Frame| matches!(frame, Frame::Python { .. });
     dump.sites
         .iter()
         .filter_map(|site| site.stack.as_ref())
-        .any(|it| it.frames.iter().any(is_python))
+        .any(|it| dump.frames(it).any(is_python))
 }
 
 /// The least of what the processes recorded.

@@ -210,9 +210,9 @@ impl Places<'_> {
         symbols: &mut Symbols,
         stack: &Stack,
     ) -> Vec<LocationId> {
-        let mut out = Vec::with_capacity(stack.frames.len());
-        for frame in &stack.frames {
-            let id = match *frame {
+        let mut out = Vec::new();
+        for frame in self.dump.frames(stack) {
+            let id = match frame {
                 Frame::Native { pc } => self.native(stacks, symbols, stack.modules_known, pc),
                 Frame::Python { code, instruction, .. } => self.python(stacks, code, instruction),
             };
