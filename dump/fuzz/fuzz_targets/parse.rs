@@ -1,14 +1,17 @@
 //! Reads any bytes as a dump: no panic, no memory without bound, and what was
-//! read comes back when it is written again. Started by `scripts/fuzz`.
+//! read comes back when it is written again. Started by `scripts/fuzz`, or alone by `scripts/fuzz --parse`.
 
 #![no_main]
 
+mod dice;
+mod heap;
 mod shape;
 
 use std::hint::black_box;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use pyshim_dump::blob::{Census, Timeline};
+use pyshim_dump::heap::Heap;
 use pyshim_dump::record::{Frame, MOST_FRAMES};
 use pyshim_dump::{Dump, histogram};
 
@@ -29,9 +32,9 @@ fn check(mut dump: Dump) {
     for site in &dump.sites {
         black_box(site.totals.live());
         let Some(stack) = &site.stack else { continue };
-        assert!(stack.frames.len() <= MOST_FRAMES);
-        for frame in &stack.frames {
-            if let Frame::Native { pc } = *frame {
+        assert!(dump.frames(stack).count() <= MOST_FRAMES);
+        for frame in dump.frames(stack) {
+            if let Frame::Native { pc } = frame {
                 black_box(dump.module_of(stack, pc));
             }
         }
@@ -49,4 +52,27 @@ fn check(mut dump: Dump) {
     let points = dump.timeline.points.len();
     dump.timeline.halve();
     assert_eq!(dump.timeline.points.len(), points.div_ceil(2));
+
+    if let Some(heap) = &dump.heap {
+        check_heap(heap);
+    }
+}
+
+fn check_heap(heap: &Heap) {
+    assert_eq!(Heap::decode(&heap.encode()).as_ref(), Some(heap));
+    let nodes = heap.nodes.len();
+    // A path is as long as the file makes it: not those of all nodes.
+    for at in (0..=nodes + 1).rev().take(64) {
+        let path = heap.path(at as u32);
+        assert_eq!(path.last().copied(), heap.node(at as u32));
+        assert!(path.first().is_none_or(|root| root.parent == 0), "a path begins at a root");
+        assert!(path.len() <= nodes);
+        for node in path {
+            black_box((heap.text(node.label), heap.text(node.name), heap.type_name(node.type_)));
+        }
+    }
+    for group in &heap.groups {
+        black_box((heap.node(group.holder), heap.node(group.sample), heap.text(group.shape)));
+        black_box((heap.type_name(group.type_), heap.type_name(group.blocker)));
+    }
 }

@@ -5,26 +5,47 @@ use std::mem::{offset_of, size_of};
 use std::ops::Range;
 
 use libfuzzer_sys::fuzzer_mutate;
+use pyshim_dump::Dump;
 use pyshim_dump::blob::{Census, Change, Point, SiteCensus, Timeline};
+use pyshim_dump::heap::Heap;
 use pyshim_dump::layout::{
-    BlobCopy, BlobKind, BlobSlot, Counters, Extent, ExtentKind, HEADER_LEN, Header, MAGIC, MAJOR,
-    SITES_FIRST,
+    Beside, BlobCopy, BlobKind, BlobSlot, Counters, Extent, ExtentKind, HEADER_LEN, Header, MAGIC,
+    MAJOR, Moments, SEALED_LEN, SITES_FIRST,
 };
 use pyshim_dump::record::{self, Code, Context, FRAMING, Frame, Module, Origin, Process, Record};
 
-const BLOBS: [BlobKind; 3] = [BlobKind::Timeline, BlobKind::Census, BlobKind::FinalCensus];
+use crate::dice::Dice;
+use crate::heap;
 
-/// The length of both arrays in the dump to begin with.
-const ARRAY_LEN: usize = SITES_FIRST as usize * size_of::<Counters>();
+/// Where the slots are of what is replaced as a whole; the heap snapshot's is the last.
+const SLOTS: [usize; 4] = [
+    slot_of(BlobKind::Timeline),
+    slot_of(BlobKind::Census),
+    slot_of(BlobKind::FinalCensus),
+    HEAP_SLOT,
+];
+
+const HEAP_SLOT: usize = offset_of!(Header, beside) + offset_of!(Beside, heap);
+
+const fn slot_of(blob: BlobKind) -> usize {
+    offset_of!(Header, blobs) + blob as usize * size_of::<BlobSlot>()
+}
+
+/// The lengths of the arrays in the dump to begin with.
+const COUNTERS_LEN: usize = SITES_FIRST as usize * size_of::<Counters>();
+const MOMENTS_LEN: usize = SITES_FIRST as usize * size_of::<Moments>();
 
 /// Room for the log of that dump, and for each blob.
 const LOG_ROOM: usize = 16 << 10;
-const BLOB_ROOM: usize = 4 << 10;
+const BLOB_ROOM: usize = 8 << 10;
 
 /// Changes `data[..size]`, which may grow to `max_size`; returns its new size.
 pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
     if size < HEADER_LEN {
         let dump = first();
+        // Were it refused, every change of it would be too, and nothing would be tried.
+        let whole = Dump::parse(&dump).expect("the dump to begin with is whole");
+        assert!(whole.heap.is_some() && whole.census.is_some());
         assert!(dump.len() <= max_size, "-max_len has to be {} or more", dump.len());
         data[..dump.len()].copy_from_slice(&dump);
         return dump.len();
@@ -37,11 +58,12 @@ pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize
         1 => size -= dice.roll(size),
         2..=4 => in_place(dump, offset_of!(Header, file_len)..size_of::<Header>()),
         5..=6 => {
-            let blob = BLOBS[dice.roll(BLOBS.len())];
-            if let Some((range, _)) = blob_at(dump, blob) {
+            let slot = SLOTS[dice.roll(SLOTS.len())];
+            if let Some((range, _)) = blob_at(dump, slot) {
                 in_place(dump, range);
             }
         }
+        7..=11 => mutate_heap(dump, &mut dice),
         _ => mutate_log(dump, &mut dice),
     }
     // Now and then a sum stays wrong, so that this is tried as well.
@@ -51,22 +73,32 @@ pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize
     size
 }
 
-/// Random numbers that are as good as they need to be here.
-struct Dice(u32);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (self.0 >> 8) as usize % sides.max(1)
-    }
-}
-
 fn in_place(dump: &mut [u8], range: Range<usize>) {
     let Some(part) = dump.get_mut(range) else { return };
     let len = part.len();
     if len > 0 {
         fuzzer_mutate(part, len, len);
     }
+}
+
+/// Changes what the heap snapshot says and leaves it one that can be read: of bytes changed at random
+/// little comes but damage that is seen at once.
+fn mutate_heap(dump: &mut [u8], dice: &mut Dice) {
+    let Some((place, copy)) = blob_at(dump, HEAP_SLOT) else { return };
+    let mut heap = Heap::decode(&dump[place.clone()]).unwrap_or_else(heap::first);
+    for _ in 0..=dice.roll(4) {
+        heap::change(&mut heap, dice);
+    }
+    let bytes = heap.encode();
+    let capacity = get64(dump, copy + offset_of!(BlobCopy, capacity));
+    if bytes.len() as u64 > capacity {
+        return;
+    }
+    let Some(room) = dump.get_mut(place.start..place.start.saturating_add(bytes.len())) else {
+        return;
+    };
+    room.copy_from_slice(&bytes);
+    set64(dump, copy + offset_of!(BlobCopy, len), bytes.len() as u64);
 }
 
 /// Changes one record, or the order of the records.
@@ -119,10 +151,10 @@ fn repair(dump: &mut [u8]) {
     if dump.len() < HEADER_LEN {
         return;
     }
-    for blob in BLOBS {
-        if let Some((range, crc_at)) = blob_at(dump, blob) {
+    for slot in SLOTS {
+        if let Some((range, copy)) = blob_at(dump, slot) {
             let crc = crc32fast::hash(&dump[range]);
-            set32(dump, crc_at, crc);
+            set32(dump, copy + offset_of!(BlobCopy, crc), crc);
         }
     }
     let at = offset_of!(Header, identity_crc);
@@ -132,7 +164,7 @@ fn repair(dump: &mut [u8]) {
     let at = offset_of!(Header, sealed_crc);
     set32(dump, at, 0);
     let mut crc = crc32fast::Hasher::new();
-    crc.update(&dump[..HEADER_LEN]);
+    crc.update(&dump[..SEALED_LEN]);
     for (kind, range) in extents(dump) {
         if kind != ExtentKind::Log as u32 {
             crc.update(&dump[range]);
@@ -162,16 +194,15 @@ fn log_at(dump: &[u8]) -> Option<(Range<usize>, usize)> {
     Some((place, len as usize))
 }
 
-/// The copy of a blob that counts, and where its checksum is.
-fn blob_at(dump: &[u8], kind: BlobKind) -> Option<(Range<usize>, usize)> {
-    let slot = offset_of!(Header, blobs) + kind as usize * size_of::<BlobSlot>();
+/// The bytes of a blob, and where the copy is that names them.
+fn blob_at(dump: &[u8], slot: usize) -> Option<(Range<usize>, usize)> {
     let copy = match get64(dump, slot + offset_of!(BlobSlot, active)) {
         active @ 1..=2 => slot + (active as usize - 1) * size_of::<BlobCopy>(),
         _ => return None,
     };
     let offset = get64(dump, copy + offset_of!(BlobCopy, offset));
     let len = get64(dump, copy + offset_of!(BlobCopy, len));
-    Some((inside(dump, offset, len)?, copy + offset_of!(BlobCopy, crc)))
+    Some((inside(dump, offset, len)?, copy))
 }
 
 fn inside(dump: &[u8], offset: u64, len: u64) -> Option<Range<usize>> {
@@ -202,9 +233,10 @@ fn first() -> Vec<u8> {
     for record in definitions() {
         record::write(&mut log, &mut context, &record);
     }
-    let blobs = [timeline().encode(), census(40).encode(), census(90).encode()];
+    let blobs =
+        [timeline().encode(), census(40).encode(), census(90).encode(), heap::first().encode()];
 
-    let mut dump = vec![0; HEADER_LEN + ARRAY_LEN];
+    let mut dump = vec![0; HEADER_LEN + COUNTERS_LEN];
     dump[..MAGIC.len()].copy_from_slice(&MAGIC);
     let version = offset_of!(Header, major);
     dump[version..version + 2].copy_from_slice(&MAJOR.to_le_bytes());
@@ -221,8 +253,8 @@ fn first() -> Vec<u8> {
     let mut end = HEADER_LEN;
     let parts = [
         (ExtentKind::Log, LOG_ROOM),
-        (ExtentKind::Counters, ARRAY_LEN),
-        (ExtentKind::Moments, ARRAY_LEN),
+        (ExtentKind::Counters, COUNTERS_LEN),
+        (ExtentKind::Moments, MOMENTS_LEN),
     ];
     for (index, (kind, len)) in parts.into_iter().enumerate() {
         let at = offset_of!(Header, extents) + index * size_of::<Extent>();
@@ -234,8 +266,7 @@ fn first() -> Vec<u8> {
     dump[end..end + log.len()].copy_from_slice(&log);
     end += LOG_ROOM;
 
-    for (kind, blob) in BLOBS.into_iter().zip(blobs) {
-        let slot = offset_of!(Header, blobs) + kind as usize * size_of::<BlobSlot>();
+    for (slot, blob) in SLOTS.into_iter().zip(blobs) {
         set64(&mut dump, slot + offset_of!(BlobSlot, active), 1);
         set64(&mut dump, slot + offset_of!(BlobCopy, offset), end as u64);
         set64(&mut dump, slot + offset_of!(BlobCopy, capacity), BLOB_ROOM as u64);

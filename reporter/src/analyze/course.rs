@@ -52,7 +52,8 @@ impl Course {
         let mut out = vec![empty; courses];
         let mut parts: Vec<&Weight> = weights.iter().collect();
         parts.sort_by_key(|weight| weight.site);
-        let mut now = vec![0u64; parts.last().map_or(0, |it| it.site as usize + 1)];
+        // A damaged snapshot may name sites that are none.
+        let mut now = vec![0u64; dump.sites.len()];
         let mut level = vec![0.0; courses];
         let mut set = |level: &mut Vec<f64>, site: u32, bytes: u64| {
             let Some(old) = now.get_mut(site as usize) else { return };
@@ -199,11 +200,14 @@ fn line(seconds: &[f64], bytes: &[f64], base: f64) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Maker;
+    use crate::testing::{Maker, Numbers};
 
     #[test]
     fn a_course_is_made_of_parts_of_sites() {
         let mut maker = Maker::new();
+        for _ in 0..4 {
+            maker.nameless(Numbers::live(1, 8));
+        }
         for second in 0..10u64 {
             maker.point(second * 1000, &[(0, second * 100), (3, 1_000)]);
         }
@@ -211,7 +215,8 @@ mod tests {
         let dump = maker.dump();
         let times = Times::of(&dump);
         let weight = |site, course, part| Weight { site, course, part };
-        let weights = [weight(0, 0, 0.25), weight(3, 0, 1.0), weight(0, 1, 0.75)];
+        let nowhere = weight(u32::MAX, 0, 1.0);
+        let weights = [weight(0, 0, 0.25), weight(3, 0, 1.0), weight(0, 1, 0.75), nowhere];
         let last = |_| 1_000;
         let courses = Course::of_sites(&dump, &times, &weights, 2, last);
         assert_eq!(courses[0].bytes.first(), Some(&1_000.0));
