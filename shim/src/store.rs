@@ -361,7 +361,10 @@ impl Store {
         let copy = &slot.copies[index];
         self.with_file(|store, fd| {
             if copy.capacity.load(Relaxed) < bytes.len() as u64 {
-                let capacity = (bytes.len() as u64 * 3 / 2).next_multiple_of(4096);
+                let len = bytes.len() as u64;
+                // Those that are replaced come back larger.
+                let more = if kind == BlobKind::FinalCensus { 0 } else { len / 2 };
+                let capacity = (len + more).next_multiple_of(4096);
                 let at = store.grow_file(fd, capacity)?;
                 copy.offset.store(at, Relaxed);
                 copy.capacity.store(capacity, Relaxed);
