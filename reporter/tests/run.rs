@@ -166,7 +166,11 @@ fn the_library_is_found_beside_the_reporter() {
     let lib = folder.path().join("lib/pyshim");
     fs::create_dir_all(&bin).unwrap();
     fs::create_dir_all(&lib).unwrap();
-    fs::copy(env!("CARGO_BIN_EXE_reporter"), bin.join("reporter")).unwrap();
+    // By a process of its own: a child that another test forks meanwhile would hold a copy of ours open,
+    // and what is open for writing cannot be run.
+    let mut copy = Command::new("cp");
+    copy.arg(env!("CARGO_BIN_EXE_reporter")).arg(bin.join("reporter"));
+    assert!(copy.status().unwrap().success());
     let run = || {
         let mut command = Command::new(bin.join("reporter"));
         command.arg0("reporter").env_remove("PYSHIM_LIB").env_remove("LD_PRELOAD");
