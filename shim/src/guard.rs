@@ -36,6 +36,11 @@ pub struct Thread {
 
 const _: () = assert!(size_of::<Thread>() == 64);
 
+/// Where [`Thread::inside`] is in the thread's block.
+pub const INSIDE: usize = core::mem::offset_of!(Thread, inside);
+/// Where [`Thread::until_sample`] is.
+pub const UNTIL_SAMPLE: usize = core::mem::offset_of!(Thread, until_sample);
+
 global_asm!(
     ".section .tbss.pyshim_thread,\"awT\",@nobits",
     ".balign 64",

@@ -6,6 +6,7 @@
 //! | module | what happens there |
 //! |---|---|
 //! | [`hooks`], [`python::hooks`] | the program's call arrives, and goes on to [`real`] |
+//! | [`gate`] | what sampled mode passes over |
 //! | [`guard`] | calls from within the shim pass through |
 //! | [`record`] | the hot path in one place |
 //! | [`python::walk`], [`native`] | the stack becomes a key |
@@ -24,6 +25,7 @@
 
 mod collector;
 mod epoch;
+mod gate;
 mod guard;
 mod hash;
 mod heap;

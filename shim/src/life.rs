@@ -17,7 +17,7 @@ use crate::settings::{self, Follow, Settings, Snapshots};
 use crate::sites::{self, SITES};
 use crate::spin::SpinLock;
 use crate::store::{self, Failure, Identity, STORE};
-use crate::{epoch, heap, live, log, mappings, peak, real, record, sample, snapshot, sys};
+use crate::{epoch, gate, heap, live, log, mappings, peak, real, record, sample, snapshot, sys};
 
 /// What the hooks do.
 static PHASE: AtomicU8 = AtomicU8::new(PASSIVE);
@@ -57,9 +57,14 @@ pub fn recording() -> bool {
     PHASE.load(Relaxed) == RECORDING
 }
 
+fn enter(phase: u8) {
+    PHASE.store(phase, SeqCst);
+    gate::set(gate::NOT_RECORDING, phase != RECORDING);
+}
+
 /// Records no more: something that cannot be mended went wrong, or the end has come.
 pub fn stop() {
-    PHASE.store(PASSIVE, SeqCst);
+    enter(PASSIVE);
 }
 
 /// Nanoseconds since recording began.
@@ -103,7 +108,7 @@ extern "C" fn start(_: c_int, _: *const *const c_char, _: *const *const c_char) 
         begin(&guard, python.then_some(libc::RTLD_DEFAULT));
     } else {
         native::prepare();
-        PHASE.store(WATCHING, SeqCst);
+        enter(WATCHING);
     }
 }
 
@@ -186,7 +191,7 @@ fn begin(guard: &Guard, interpreter: Option<*mut c_void>) {
     }
     write_process(interpreter.is_some());
     collector::round(false);
-    PHASE.store(RECORDING, SeqCst);
+    enter(RECORDING);
     if interpreter.is_none() || !hook_python {
         UNTENDED.store(true, SeqCst);
         // No allocation of Python's will start it, and nothing here is a lock of the C library.
@@ -293,6 +298,7 @@ pub fn on_new_site(guard: &Guard, anchor: Anchor, interpreter: Option<usize>) {
             MAIN_INTERPRETER.store(python::main_interpreter(), Relaxed);
         } else if main != interpreter {
             sites::SEVERAL_LOCKS.store(true, SeqCst);
+            gate::set(gate::SEVERAL_LOCKS, true);
         }
     }
     python::hooks::look_after(guard);
@@ -491,7 +497,7 @@ pub fn end(kind: EndKind, status: i32) -> bool {
     header.end_status.store(status, Relaxed);
     header.end_ns.store(since_start_ns(), Relaxed);
     header.end_kind.store(kind as u32, SeqCst);
-    PHASE.store(PASSIVE, SeqCst);
+    enter(PASSIVE);
     // The interpreter is gone, and where its daemon threads live, time is short: CPython 3.10 lets
     // one that waits for the interpreter lock read what was freed if the process is not gone within
     // some 2 ms. Nor is it certain that they count no more.
@@ -515,7 +521,7 @@ pub fn not_ended() {
     let guard = Guard::enter();
     STORE.lock().unseal();
     store::header().end_kind.store(EndKind::None as u32, SeqCst);
-    PHASE.store(RECORDING, SeqCst);
+    enter(RECORDING);
     drop(guard);
 }
 

@@ -11,8 +11,9 @@ macro_rules! real {
     ($($name:ident: fn($($arg:ty),*) $(-> $result:ty)?;)*) => {
         // Named as in C.
         #[allow(non_snake_case)]
-        struct Table { $($name: AtomicUsize,)* }
-        static TABLE: Table = Table { $($name: AtomicUsize::new(0),)* };
+        pub struct Table { $($name: AtomicUsize,)* }
+        /// Their addresses, once they are found.
+        pub static TABLE: Table = Table { $($name: AtomicUsize::new(0),)* };
 
         fn find_all() {
             $(TABLE.$name.store(next(concat!(stringify!($name), "\0").as_bytes()), Relaxed);)*
@@ -61,6 +62,15 @@ real! {
     _Fork: fn() -> c_int;
 }
 
+/// Where in [`TABLE`] those are that sampled mode jumps to.
+pub const MALLOC: usize = core::mem::offset_of!(Table, malloc);
+/// See [`MALLOC`].
+pub const CALLOC: usize = core::mem::offset_of!(Table, calloc);
+/// See [`MALLOC`].
+pub const REALLOC: usize = core::mem::offset_of!(Table, realloc);
+/// See [`MALLOC`].
+pub const FREE: usize = core::mem::offset_of!(Table, free);
+
 /// The next `dlopen`, for the trampoline that jumps to it.
 pub static DLOPEN: AtomicUsize = AtomicUsize::new(0);
 
@@ -105,15 +115,18 @@ pub fn symbol(handle: *mut c_void, name: &CStr) -> usize {
     }
 }
 
-const POOL: usize = 32 << 10;
+/// Bytes of [`POOL_BYTES`].
+pub const POOL: usize = 32 << 10;
 
+/// Memory for blocks.
 #[repr(align(16))]
-struct Pool(core::cell::UnsafeCell<[u8; POOL]>);
+pub struct Pool(core::cell::UnsafeCell<[u8; POOL]>);
 
 // SAFETY: the bytes are handed out once each, by an atomic counter.
 unsafe impl Sync for Pool {}
 
-static POOL_BYTES: Pool = Pool(core::cell::UnsafeCell::new([0; POOL]));
+/// What is handed out before the real allocator is known.
+pub static POOL_BYTES: Pool = Pool(core::cell::UnsafeCell::new([0; POOL]));
 static POOL_USED: AtomicUsize = AtomicUsize::new(0);
 
 /// Zeroed memory for the time before the real allocator is known.

@@ -7,6 +7,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::gate;
 use crate::guard::{Guard, Thread};
 
 /// Mean bytes between two samples; 0: every block is recorded.
@@ -41,6 +42,7 @@ pub fn set(mean: u64, seed: Option<u64>) {
     let chance = || core::ptr::from_ref(&SEED) as u64 ^ (crate::sys::monotonic_ns() << 20);
     SEED.store(seed.map_or_else(chance, |seed| seed.wrapping_add(1).wrapping_mul(STEP)), Relaxed);
     MEAN.store(mean, Relaxed);
+    gate::set(gate::EXACT, mean == 0);
 }
 
 /// Whether blocks are drawn.

@@ -2,17 +2,26 @@
 //!
 //! Each exported function is three instructions: it hands on the stack pointer (and the frame
 //! pointer), which is where the native stack of the allocation begins, and jumps. The
-//! function behind it then returns straight to the program.
+//! function behind it then returns straight to the program. The most frequent ones
+//! first look whether the call may pass ([`crate::gate`]).
 
 use core::arch::naked_asm;
 use core::ffi::{c_int, c_void};
 
 use pyshim_dump::record::Origin;
 
-use crate::guard::Guard;
+use crate::gate::{GATE, drawn, unless_drawn, unless_gated, unless_known};
+use crate::guard::{Guard, INSIDE, UNTIL_SAMPLE};
 use crate::native::Anchor;
 use crate::record::{self, Lock};
-use crate::{life, real};
+use crate::{life, live, real};
+
+/// Goes to label 2 if the block in rdi is of the early pool. Changes rax and r10.
+macro_rules! unless_early {
+    () => {
+        "lea r10, [rip + {pool}]\nmov rax, rdi\nsub rax, r10\ncmp rax, {pool_len}\njb 2f\n"
+    };
+}
 
 /// Exports `$name`, whose stack and frame pointers go into `$sp` and `$bp`, the arguments after its own.
 macro_rules! export {
@@ -33,12 +42,107 @@ macro_rules! export {
     };
 }
 
-export! { /// See `malloc(3)`.
-malloc(size: usize) -> *mut c_void, "rsi", "rdx", malloc_at }
-export! { /// See `calloc(3)`.
-calloc(count: usize, size: usize) -> *mut c_void, "rdx", "rcx", calloc_at }
-export! { /// See `realloc(3)`.
-realloc(block: *mut c_void, size: usize) -> *mut c_void, "rdx", "rcx", realloc_at }
+/// See `malloc(3)`.
+///
+/// # Safety
+/// As for the C function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(naked)]
+pub unsafe extern "C" fn malloc(size: usize) -> *mut c_void {
+    naked_asm!(
+        concat!(unless_gated!(), unless_drawn!("rdi")),
+        "3: jmp qword ptr [rip + {table} + {real}]",
+        drawn!("rdi"),
+        "2: mov rsi, rsp",
+        "mov rdx, rbp",
+        "jmp {behind}",
+        gate = sym GATE,
+        inside = const INSIDE,
+        left = const UNTIL_SAMPLE,
+        table = sym real::TABLE,
+        real = const real::MALLOC,
+        behind = sym malloc_at,
+    )
+}
+
+/// See `calloc(3)`.
+///
+/// # Safety
+/// As for the C function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(naked)]
+pub unsafe extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
+    naked_asm!(
+        unless_gated!(),
+        "mov rax, rdi",
+        "imul rax, rsi",
+        "jo 2f",
+        unless_drawn!("rax"),
+        "3: jmp qword ptr [rip + {table} + {real}]",
+        drawn!("rax"),
+        "2: mov rdx, rsp",
+        "mov rcx, rbp",
+        "jmp {behind}",
+        gate = sym GATE,
+        inside = const INSIDE,
+        left = const UNTIL_SAMPLE,
+        table = sym real::TABLE,
+        real = const real::CALLOC,
+        behind = sym calloc_at,
+    )
+}
+
+/// See `realloc(3)`.
+///
+/// # Safety
+/// As for the C function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(naked)]
+pub unsafe extern "C" fn realloc(block: *mut c_void, size: usize) -> *mut c_void {
+    naked_asm!(
+        concat!(unless_gated!(), unless_known!("edi"), unless_early!(), unless_drawn!("rsi")),
+        "3: jmp qword ptr [rip + {table} + {real}]",
+        drawn!("rsi"),
+        "2: mov rdx, rsp",
+        "mov rcx, rbp",
+        "jmp {behind}",
+        gate = sym GATE,
+        factor = const live::FACTOR,
+        shift = const live::SHIFT,
+        here = sym live::HERE,
+        pool = sym real::POOL_BYTES,
+        pool_len = const real::POOL,
+        inside = const INSIDE,
+        left = const UNTIL_SAMPLE,
+        table = sym real::TABLE,
+        real = const real::REALLOC,
+        behind = sym realloc_at,
+    )
+}
+
+/// See `free(3)`.
+///
+/// # Safety
+/// As for the C function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(naked)]
+pub unsafe extern "C" fn free(block: *mut c_void) {
+    naked_asm!(
+        concat!(unless_gated!(), unless_known!("edi"), unless_early!()),
+        "jmp qword ptr [rip + {table} + {real}]",
+        "2: jmp {behind}",
+        gate = sym GATE,
+        factor = const live::FACTOR,
+        shift = const live::SHIFT,
+        here = sym live::HERE,
+        pool = sym real::POOL_BYTES,
+        pool_len = const real::POOL,
+        table = sym real::TABLE,
+        real = const real::FREE,
+        behind = sym free_behind,
+    )
+}
+
 export! { /// See `reallocarray(3)`.
 reallocarray(block: *mut c_void, count: usize, size: usize) -> *mut c_void, "rcx", "r8", reallocarray_at }
 export! { /// See `posix_memalign(3)`.
@@ -246,12 +350,7 @@ unsafe fn leave_pool(
     moved
 }
 
-/// See `free(3)`.
-///
-/// # Safety
-/// As for the C function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
-pub unsafe extern "C" fn free(block: *mut c_void) {
+unsafe extern "C" fn free_behind(block: *mut c_void) {
     if block.is_null() {
         return;
     }

@@ -9,12 +9,18 @@ use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use crate::sample;
 
-static HERE: [AtomicU8; 1 << HERE_BITS] = [const { AtomicU8::new(0) }; 1 << HERE_BITS];
+/// The counts; the code in [`crate::gate`] reads them too.
+pub static HERE: [AtomicU8; 1 << HERE_BITS] = [const { AtomicU8::new(0) }; 1 << HERE_BITS];
 const HERE_BITS: u32 = 16;
+/// The hash: what the address in units of 16 bytes is multiplied by, and how far that is shifted.
+/// Of 32 bits: the upper half of addresses makes little difference.
+pub const FACTOR: u32 = 0x9e37_79b1;
+/// See [`FACTOR`].
+pub const SHIFT: u32 = 32 - HERE_BITS;
 
 #[inline(always)]
 fn here(address: usize) -> &'static AtomicU8 {
-    let hash = (address as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - HERE_BITS);
+    let hash = (address as u32 >> 4).wrapping_mul(FACTOR) >> SHIFT;
     // The shift keeps the index in range, so the check folds away.
     &HERE[hash as usize & (HERE.len() - 1)]
 }

@@ -27,7 +27,7 @@ use core::sync::atomic::{
 use crate::epoch::{self, Birth, GENERATION_AT};
 use crate::sys;
 
-pub use here::may_hold;
+pub use here::{FACTOR, HERE, SHIFT, may_hold};
 use here::{came, went};
 pub use visit::{rename, visit, visit_addresses};
 

@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed, 
 
 use pyshim_dump::record::{Origin, Record};
 
+use super::passing;
 use crate::collector::{self, gauges::ARENAS};
 use crate::guard::Guard;
 use crate::life;
@@ -20,17 +21,17 @@ use crate::native::Anchor;
 use crate::real::symbol;
 use crate::record::{self, Lock};
 use crate::spin::SpinLock;
-use crate::{heap, sites, snapshot, store, sys};
+use crate::{gate, heap, sample, sites, snapshot, store, sys};
 
 /// `PyMemAllocatorEx` (`cpython/pymem.h`), the same from 3.5 on.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Allocator {
+pub(super) struct Allocator {
     context: *mut c_void,
-    malloc: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
-    calloc: unsafe extern "C" fn(*mut c_void, usize, usize) -> *mut c_void,
-    realloc: unsafe extern "C" fn(*mut c_void, *mut c_void, usize) -> *mut c_void,
-    free: unsafe extern "C" fn(*mut c_void, *mut c_void),
+    pub(super) malloc: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
+    pub(super) calloc: unsafe extern "C" fn(*mut c_void, usize, usize) -> *mut c_void,
+    pub(super) realloc: unsafe extern "C" fn(*mut c_void, *mut c_void, usize) -> *mut c_void,
+    pub(super) free: unsafe extern "C" fn(*mut c_void, *mut c_void),
 }
 
 /// `PyObjectArenaAllocator` (`cpython/objimpl.h`).
@@ -94,28 +95,48 @@ pub fn install() {
         };
         // Whole before anybody can see it, and for good.
         let context: *mut Allocator = Box::into_raw(Box::new(below));
-        let mut ours = if domain == RAW {
-            Allocator {
-                context: context.cast(),
-                malloc: raw_malloc,
-                calloc: raw_calloc,
-                realloc: raw_realloc,
-                free: raw_free,
-            }
-        } else {
-            Allocator {
-                context: context.cast(),
-                malloc: object_malloc,
-                calloc: object_calloc,
-                realloc: object_realloc,
-                free: object_free,
-            }
-        };
+        let domain_is = if domain == RAW { Lock::Unknown } else { Lock::Held };
+        let mut ours = functions(context, domain_is, sample::is_on());
         // SAFETY: the interpreter copies the five words.
         unsafe { set(domain, &mut ours) };
     }
     INSTALLED.store(true, SeqCst);
     install_arenas();
+}
+
+/// A layer's functions, above the allocator that `context` is.
+fn functions(context: *mut Allocator, lock: Lock, sampled: bool) -> Allocator {
+    let context = context.cast();
+    match (lock, sampled) {
+        (Lock::Unknown, false) => Allocator {
+            context,
+            malloc: raw_malloc,
+            calloc: raw_calloc,
+            realloc: raw_realloc,
+            free: raw_free,
+        },
+        (Lock::Held, false) => Allocator {
+            context,
+            malloc: object_malloc,
+            calloc: object_calloc,
+            realloc: object_realloc,
+            free: object_free,
+        },
+        (Lock::Unknown, true) => Allocator {
+            context,
+            malloc: passing::raw_malloc,
+            calloc: passing::raw_calloc,
+            realloc: passing::raw_realloc,
+            free: passing::raw_free,
+        },
+        (Lock::Held, true) => Allocator {
+            context,
+            malloc: passing::object_malloc,
+            calloc: passing::object_calloc,
+            realloc: passing::object_realloc,
+            free: passing::object_free,
+        },
+    }
 }
 
 static INSTALLED: AtomicBool = AtomicBool::new(false);
@@ -131,6 +152,7 @@ static UNHEARD: AtomicU32 = AtomicU32::new(0);
 /// From now on the hooks only look for the ends of watched blocks.
 pub fn only_watch() {
     ONLY_WATCHING.store(true, SeqCst);
+    gate::set(gate::ONLY_WATCHING, true);
 }
 
 /// Whether frees of Python's blocks can be relied on to arrive: until the interpreter is up,
@@ -146,6 +168,9 @@ pub fn look_after(_: &Guard) {
         return;
     }
     let unheard = UNHEARD.swap(1, Relaxed);
+    if unheard == 0 && sample::is_on() {
+        gate::set(gate::UNHEARD, true);
+    }
     if SETTLED.load(Relaxed) && unheard == 0 {
         return;
     }
@@ -191,7 +216,8 @@ fn in_place() -> Option<bool> {
 /// (`debug_alloc_api_t` in `Objects/obmalloc.c`). Anything else is read through the kernel, so a
 /// guess costs nothing.
 fn reaches(malloc: usize, context: usize, depth: u32) -> bool {
-    if malloc == object_malloc as *const () as usize {
+    let ours = [object_malloc as *const (), passing::object_malloc as *const ()];
+    if ours.iter().any(|&it| it as usize == malloc) {
         return true;
     }
     depth > 0
@@ -226,6 +252,9 @@ pub fn note_absence() {
 fn heard() {
     if UNHEARD.load(Relaxed) != 0 {
         UNHEARD.store(0, Relaxed);
+        if sample::is_on() {
+            gate::set(gate::UNHEARD, false);
+        }
     }
 }
 
@@ -233,7 +262,7 @@ fn heard() {
 macro_rules! entry {
     ($name:ident($($arg:ident: $kind:ty),*), $sp:literal, $bp:literal, $behind:ident) => {
         #[unsafe(naked)]
-        unsafe extern "C" fn $name($($arg: $kind),*) -> *mut c_void {
+        pub(super) unsafe extern "C" fn $name($($arg: $kind),*) -> *mut c_void {
             naked_asm!(
                 concat!("mov ", $sp, ", rsp"),
                 concat!("mov ", $bp, ", rbp"),
@@ -374,7 +403,7 @@ macro_rules! domain {
             })
         }
 
-        unsafe extern "C" fn $free(context: *mut c_void, block: *mut c_void) {
+        pub(super) unsafe extern "C" fn $free(context: *mut c_void, block: *mut c_void) {
             // SAFETY: as above.
             let below = unsafe { &*context.cast::<Allocator>() };
             if !block.is_null() && life::recording() {

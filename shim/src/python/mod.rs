@@ -11,6 +11,7 @@ pub mod debug_offsets;
 pub mod hooks;
 pub mod layout;
 pub mod objects;
+mod passing;
 pub mod walk;
 
 use core::ffi::{CStr, c_char, c_void};

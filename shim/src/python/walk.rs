@@ -32,8 +32,9 @@ static THREAD_STATE: AtomicUsize = AtomicUsize::new(0);
 static ATTACHED_STATE: AtomicUsize = AtomicUsize::new(0);
 /// Before 3.12: the thread state of whichever thread holds the interpreter lock.
 static HOLDERS_STATE: AtomicUsize = AtomicUsize::new(0);
-/// Address of the runtime's `finalizing` field; 0: not known.
-pub static FINALIZING: AtomicUsize = AtomicUsize::new(0);
+/// The runtime's `finalizing` field; a word that is zero as long as it is not known.
+pub static FINALIZING: AtomicPtr<usize> = AtomicPtr::new(NEVER.as_ptr());
+static NEVER: AtomicUsize = AtomicUsize::new(0);
 /// From 3.12: where that word lies, from the thread pointer on; 0: not known.
 static ATTACHED_AT: AtomicIsize = AtomicIsize::new(0);
 /// Before 3.12: where the runtime keeps its word; 0: not known.
@@ -94,7 +95,9 @@ pub fn set_interpreter(interpreter: &Interpreter) {
     ATTACHED_AT.store(attached.unwrap_or(0), Relaxed);
     HOLDER_AT.store(current::holder_address(interpreter.holders_state).unwrap_or(0), Relaxed);
     prove_shortcuts();
-    FINALIZING.store(interpreter.finalizing, Relaxed);
+    if interpreter.finalizing != 0 {
+        FINALIZING.store(interpreter.finalizing as *mut usize, Relaxed);
+    }
     CODE_TYPE.store(interpreter.code_type, Relaxed);
     LAYOUT.store(core::ptr::from_ref(interpreter.layout).cast_mut(), Release);
 }
@@ -257,12 +260,9 @@ fn may_walk(tstate: usize) -> bool {
 /// The thread state that ends the interpreter; 0 while none does.
 #[inline(always)]
 pub fn finalizing() -> usize {
-    let at = FINALIZING.load(Relaxed);
-    if at == 0 {
-        return 0;
-    }
-    // SAFETY: a field of `_PyRuntime`, a static object of the interpreter, which stays loaded.
-    unsafe { AtomicUsize::from_ptr(at as *mut usize).load(Relaxed) }
+    // SAFETY: a field of `_PyRuntime`, a static object of the interpreter, which stays loaded; or a
+    // static word of ours.
+    unsafe { AtomicUsize::from_ptr(FINALIZING.load(Relaxed)).load(Relaxed) }
 }
 
 /// Whether the calling thread, which holds the lock of a sub-interpreter, tears that down because

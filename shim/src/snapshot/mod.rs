@@ -37,7 +37,7 @@ use crate::guard::{Guard, thread_pointer};
 use crate::python::{self, walk};
 use crate::spin::SpinLock;
 use crate::store::{self, STORE};
-use crate::{heap, life, mappings, peak, sample, sys};
+use crate::{gate, heap, life, mappings, peak, sample, sys};
 
 pub use child::Interpreter;
 pub use objects::Known;
@@ -94,11 +94,17 @@ pub fn wanted() -> bool {
     WANTED.load(Relaxed)
 }
 
+/// No longer; whether one was.
+fn unwant() -> bool {
+    gate::set(gate::SNAPSHOT, false);
+    WANTED.swap(false, SeqCst)
+}
+
 /// Takes the snapshot that waits. Called under the interpreter lock.
 #[cold]
 #[inline(never)]
 pub fn take_wanted(guard: &Guard) {
-    if WANTED.swap(false, SeqCst) {
+    if unwant() {
         take(guard, child::moment(WANTED_FOR.load(Relaxed)), true);
     }
 }
@@ -125,9 +131,7 @@ pub fn round(guard: &Guard, now_ns: u64) {
     reap();
     let beside = &store::header().beside;
     if WANTED.load(Relaxed) {
-        if now_ns.saturating_sub(WANTED_SINCE.load(Relaxed)) > PATIENCE_NS
-            && WANTED.swap(false, SeqCst)
-        {
+        if now_ns.saturating_sub(WANTED_SINCE.load(Relaxed)) > PATIENCE_NS && unwant() {
             // Nobody allocates: as good as asleep.
             look_at_threads(&mut PREPARED.lock());
             take(guard, child::moment(WANTED_FOR.load(Relaxed)), false);
@@ -162,6 +166,7 @@ fn want(moment: Moment, now_ns: u64) {
     WANTED_FOR.store(moment as u32, Relaxed);
     WANTED_SINCE.store(now_ns, Relaxed);
     WANTED.store(true, SeqCst);
+    gate::set(gate::SNAPSHOT, true);
 }
 
 /// Whether memory has come close to its limit for the first time.
@@ -275,7 +280,7 @@ pub fn reap() {
 
 /// Ends a copy that still searches: a later one is worth more.
 fn abandon() {
-    WANTED.store(false, SeqCst);
+    unwant();
     let beside = &store::header().beside;
     let pid = beside.pid.load(Relaxed);
     if pid != 0 && !sys::has_ended(pid) {
@@ -302,7 +307,7 @@ pub fn linger() {
 
 /// In a forked child of the program: the copy is its parent's.
 pub fn forget() {
-    WANTED.store(false, SeqCst);
+    unwant();
 }
 
 fn stack_pointer() -> usize {

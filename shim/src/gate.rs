@@ -1,0 +1,107 @@
+//! How calls pass without a look in sampled mode.
+//!
+//! Nearly no block is drawn there. To see that one is not takes a dozen
+//! instructions, in registers that no function has to save: written in assembly,
+//! since a function that may also record saves six registers first. Every reason
+//! to look is a bit of one word.
+//!
+//! What is skipped is what the long way does for blocks that are not drawn:
+//! nothing but looking at these reasons. The teardown is seen at frees alone
+//! ([`unless_final`]); what is allocated before the first one is not drawn, so
+//! that nobody can tell.
+
+use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+/// The reasons; calls pass while there is none.
+pub static GATE: AtomicU32 = AtomicU32::new(EXACT | NOT_RECORDING);
+
+/// Every block is recorded.
+pub const EXACT: u32 = 1;
+/// Nothing is recorded, or not yet.
+pub const NOT_RECORDING: u32 = 2;
+/// Python's blocks are not recorded, only watched.
+pub const ONLY_WATCHING: u32 = 4;
+/// A new stack was seen since Python's hooks were last heard of.
+pub const UNHEARD: u32 = 8;
+/// A heap snapshot waits for a safe point.
+pub const SNAPSHOT: u32 = 16;
+/// Interpreters with locks of their own.
+pub const SEVERAL_LOCKS: u32 = 32;
+
+/// Adds a reason, or takes it away.
+pub fn set(reason: u32, is: bool) {
+    match is {
+        true => GATE.fetch_or(reason, SeqCst),
+        false => GATE.fetch_and(!reason, SeqCst),
+    };
+}
+
+/// Goes to label 2 if there is a reason. Operand: `gate`.
+macro_rules! unless_gated {
+    () => {
+        "cmp dword ptr [rip + {gate}], 0\njne 2f\n"
+    };
+}
+
+/// Takes a block of `$size` bytes from what is left; goes to label 4 if it is drawn, or is larger
+/// than any. Goes to label 3 instead if the thread is inside the shim: what an allocator asks of
+/// another is one block. Changes r11. Operands: `inside` and `left`, the places of
+/// `Thread::inside` and `Thread::until_sample`.
+macro_rules! unless_drawn {
+    ($size:literal) => {
+        concat!(
+            "mov r11, qword ptr [rip + pyshim_thread@GOTTPOFF]\n",
+            "cmp dword ptr fs:[r11 + {inside}], 0\njne 3f\n",
+            "sub qword ptr fs:[r11 + {left}], ",
+            $size,
+            "\njb 4f\n",
+        )
+    };
+}
+
+/// Label 4: puts back what [`unless_drawn`] took.
+macro_rules! drawn {
+    ($size:literal) => {
+        concat!("4: add qword ptr fs:[r11 + {left}], ", $size, "\n")
+    };
+}
+
+/// Goes to label 2 if the block may be in the live table; `$block` is the lower half of its address. Changes rax and r10. Operands: `factor`,
+/// `shift` and `here`, as in [`crate::live`].
+macro_rules! unless_known {
+    ($block:literal) => {
+        concat!(
+            "mov eax, ",
+            $block,
+            "\nshr eax, 4\nimul eax, eax, {factor}\nshr eax, {shift}\n",
+            "lea r10, [rip + {here}]\ncmp byte ptr [r10 + rax], 0\njne 2f\n",
+        )
+    };
+}
+
+/// Calls the allocator below, whose context and then functions are where rdi points, inside the
+/// shim, and returns; label 3: goes on to it. To follow [`unless_drawn`]. Operand: `real`, the
+/// function's place.
+macro_rules! call_below {
+    () => {
+        concat!(
+            "mov dword ptr fs:[r11 + {inside}], 1\n",
+            "mov rax, qword ptr [rdi + {real}]\nmov rdi, qword ptr [rdi]\n",
+            "sub rsp, 8\n.cfi_adjust_cfa_offset 8\ncall rax\n",
+            "add rsp, 8\n.cfi_adjust_cfa_offset -8\n",
+            "mov r11, qword ptr [rip + pyshim_thread@GOTTPOFF]\n",
+            "mov dword ptr fs:[r11 + {inside}], 0\nret\n",
+            "3: mov rax, qword ptr [rdi + {real}]\nmov rdi, qword ptr [rdi]\njmp rax\n",
+        )
+    };
+}
+
+/// Goes to label 2 once the interpreter's teardown has begun. Changes r10. Operand: `finalizing`,
+/// the variable that says where to look.
+macro_rules! unless_final {
+    () => {
+        "mov r10, qword ptr [rip + {finalizing}]\ncmp qword ptr [r10], 0\njne 2f\n"
+    };
+}
+
+pub(crate) use {call_below, drawn, unless_drawn, unless_final, unless_gated, unless_known};
