@@ -170,8 +170,11 @@ impl<'a, 'w> Naming<'a, 'w> {
         let (retained, count) = self.retained.get(position as usize).unwrap_or_default();
         let object = self.is_object(position);
         let type_ = self.world.nodes.types[graph_node as usize];
-        let name =
-            if object { words::name(&self.reader, self.address(position)) } else { String::new() };
+        let name = match object {
+            true if self.is_interned(position) => "interned strings".to_owned(),
+            true => words::name(&self.reader, self.address(position)),
+            false => String::new(),
+        };
         Node {
             kind: if object { NodeKind::Object } else { NodeKind::Block },
             address: self.address(position) as u64,
@@ -339,6 +342,22 @@ impl<'a, 'w> Naming<'a, 'w> {
             }
         }
         Way::default()
+    }
+
+    /// Whether an object is the dict of `sys.intern`, the one that has each string under itself.
+    fn is_interned(&self, position: u32) -> bool {
+        const LOOKED_AT: usize = 64;
+        let dict = self.address(position);
+        if !self.reader.is(dict, flags::DICT) {
+            return false;
+        }
+        let (mut looked, mut own) = (0, 0);
+        self.reader.dict(dict, |key, value| {
+            looked += 1;
+            own += usize::from(key == value && self.reader.is(key, flags::UNICODE));
+            looked < LOOKED_AT && own == looked
+        });
+        looked == LOOKED_AT && own == looked
     }
 
     /// Whether a dict has weak keys that are held by what their own values lead to: such an entry

@@ -79,6 +79,9 @@ fn reachable(held: Option<&Holder>) -> String {
             format!("add handlers once, not per call; removeHandler() takes one out of {what}")
         }
         Nature::Callbacks => format!("unregister what is no longer needed from the {what}"),
+        Nature::Interned => {
+            "sys.intern keeps a string for good from CPython 3.12 on: intern names, not data".into()
+        }
         Nature::PerThread => format!("clear {what} when the thread or the task is done with it"),
         Nature::Modules => {
             "do not load code under ever new names; delete modules from sys.modules".into()

@@ -50,6 +50,8 @@ pub enum Nature {
     LoggingHandlers,
     /// A registry of callbacks.
     Callbacks,
+    /// The dictionary of `sys.intern`.
+    Interned,
     /// Values of one thread or one context.
     PerThread,
     /// The registry of imported modules.

@@ -13,6 +13,7 @@ pub fn told(path: &[Stop], at: usize, root: &Root) -> Option<Holder> {
     let found = traceback(path, at, root)
         .or_else(|| decorated(path, at))
         .or_else(|| task(path, at))
+        .or_else(|| interned(path, at))
         .or_else(|| library(path, at, root))
         .or_else(|| per_thread(path, at));
     if !weak_keys {
@@ -114,6 +115,16 @@ fn task(path: &[Stop], at: usize) -> Option<Holder> {
     let subject = format!("asyncio task{of}");
     let text = with_tail(format!("{subject} that has not ended"), path, at.max(found));
     Some(Holder { text, subject, nature: Nature::Task })
+}
+
+/// Strings that `sys.intern` was given. An ordinary dictionary may have its keys as values too, so it
+/// has to be the interpreter's own.
+fn interned(path: &[Stop], at: usize) -> Option<Holder> {
+    let own = matches!(path.first()?.node.kind, NodeKind::Interpreter | NodeKind::Static);
+    let found = path.get(1).filter(|stop| own && stop.name == "interned strings")?;
+    let subject = found.name.to_owned();
+    let text = with_tail(subject.clone(), path, at.max(1));
+    Some(Holder { text, subject, nature: Nature::Interned })
 }
 
 /// Registries of the standard library.
