@@ -127,19 +127,34 @@ impl Course {
             (None, Some(&over)) => (0.0, over),
             _ => return false,
         };
+        let saw = Saw::of(bytes, startup);
         let level_at = |part: f64| {
             let time = begin + (over - begin) * part;
             let after = seconds.partition_point(|&second| second <= time);
-            after.checked_sub(1).and_then(|at| bytes.get(at)).copied().unwrap_or(startup)
+            let Some(at) = after.checked_sub(1) else { return startup };
+            // What is copied to grow is there twice for a moment: the lowest of a few.
+            let reach = if saw.is_fine() { 2 } else { 0 };
+            let near = bytes.iter().take(at + reach + 1).skip(at.saturating_sub(reach));
+            near.copied().reduce(f64::min).unwrap_or(startup)
         };
         // Steady growth brings a half and a quarter of it there.
         let still = end - level_at(0.5) >= grown / 8.0 && end - level_at(0.75) >= grown / 24.0;
-        still && !self.was_given_back(bytes, startup, grown) && !came_at_once(bytes, startup, grown)
+        still && !saw.was_given_back(bytes, grown) && !came_at_once(bytes, startup, grown)
     }
+}
 
-    /// A saw: it once fell by half of its height or more, has not got much higher since, and its low
-    /// points do not rise.
-    fn was_given_back(&self, bytes: &[f64], startup: f64, grown: f64) -> bool {
+/// How bytes fell.
+struct Saw {
+    /// By how much at most, below what they had reached.
+    fall: f64,
+    /// How high above the level after the start-up that was, or how deep it went.
+    height: f64,
+    /// How often by a quarter of that, from one point to the next.
+    teeth: usize,
+}
+
+impl Saw {
+    fn of(bytes: &[f64], startup: f64) -> Saw {
         let (mut peak, mut fall, mut height) = (startup, 0.0, 0.0);
         for &now in bytes {
             if now > peak {
@@ -149,7 +164,19 @@ impl Course {
                 height = (peak - startup).max(fall);
             }
         }
-        if fall < height / 2.0 || fall <= 0.0 || grown > 2.5 * height {
+        let falls = bytes.iter().zip(bytes.iter().skip(1)).map(|(before, now)| before - now);
+        Saw { fall, height, teeth: falls.filter(|&one| one > fall / 4.0).count() }
+    }
+
+    /// So many teeth that each third of the course has a low point that counts.
+    fn is_fine(&self) -> bool {
+        self.fall > 0.0 && self.fall >= self.height / 2.0 && self.teeth >= 6
+    }
+
+    /// They once fell by half of their height or more, have not got much higher since, and their low
+    /// points do not rise.
+    fn was_given_back(&self, bytes: &[f64], grown: f64) -> bool {
+        if self.fall < self.height / 2.0 || self.fall <= 0.0 || grown > 2.5 * self.height {
             return false;
         }
         let third = bytes.len() / 3;
@@ -159,14 +186,19 @@ impl Course {
             (Some(early), Some(late)) if third > 0 => lowest(late) - lowest(early),
             _ => 0.0,
         };
-        rise < 0.75 * fall
+        rise < if self.is_fine() { 0.25 } else { 0.75 } * self.fall
     }
 }
 
-/// One step is most of it: a table that was made larger, a file that was loaded.
+/// One step is most of it: a table that was made larger, a file that was loaded. What is given back
+/// later is no step: an array that is copied to grow is there twice meanwhile.
 fn came_at_once(bytes: &[f64], startup: f64, grown: f64) -> bool {
-    let before = std::iter::once(&startup).chain(bytes);
-    before.zip(bytes).any(|(before, now)| now - before > 0.7 * grown)
+    let mut lowest = f64::INFINITY;
+    (0..bytes.len()).rev().any(|at| {
+        lowest = bytes.get(at).map_or(lowest, |&now| lowest.min(now));
+        let before = at.checked_sub(1).and_then(|at| bytes.get(at)).copied().unwrap_or(startup);
+        lowest - before > 0.7 * grown
+    })
 }
 
 /// Slope by least squares, and its variance. Points of a run depend on those before them, so that
@@ -225,6 +257,27 @@ mod tests {
         assert_eq!(courses[1].seconds.len(), 11);
         assert!((courses[1].trend().slope - 75.0).abs() < 1e-9);
         assert!((courses[0].trend().slope - 25.0).abs() < 1e-9);
+    }
+
+    fn goes_on(height: impl Fn(usize) -> f64) -> bool {
+        let seconds: Vec<f64> = (0..80).map(|at| at as f64 / 10.0).collect();
+        let bytes = (0..80).map(height).collect();
+        Course { seconds, bytes, first: 0 }.trend().goes_on
+    }
+
+    #[test]
+    fn what_is_copied_to_grow_goes_on() {
+        // Now and then it is seen while both are there.
+        assert!(goes_on(|at| at as f64 * if at % 5 == 2 { 2.0 } else { 1.0 }));
+    }
+
+    #[test]
+    fn a_saw_or_a_step_does_not() {
+        assert!(!goes_on(|at| (at % 10) as f64 * 100.0));
+        assert!(!goes_on(|at| (at % 10) as f64 * 100.0 + at as f64));
+        // Two teeth, of which the third third has no low point.
+        assert!(!goes_on(|at| if at < 40 { at as f64 } else { at as f64 - 40.0 }));
+        assert!(!goes_on(|at| if at < 60 { at as f64 / 10.0 } else { 500.0 + at as f64 }));
     }
 
     #[test]

@@ -56,7 +56,8 @@ pub enum Lead {
     Objects,
     /// To what Python's allocators gave; the rest comes later.
     Python,
-    /// To blocks that are no objects: of this object, whose traverse function names the others.
+    /// To blocks that are no objects: of this object, whose traverse function names the others, but
+    /// for those that can be in no ring.
     Blocks(u32),
     /// To all there is: of this object.
     From(u32),
@@ -140,6 +141,17 @@ impl World<'_> {
                 .map
                 .read::<u64>(self.nodes.object(node) + py::TYPE_FLAGS)
                 .is_none_or(|flags| flags & py::flags::HEAP_TYPE == 0)
+    }
+
+    /// Whether the word at `address`, a field of the object `from`, is a reference to the object `to`
+    /// that a traverse function need not name: nothing that cannot be in a ring has to be.
+    fn is_unvisited(&self, from: u32, address: usize, word: usize, to: u32) -> bool {
+        let info = |node: u32| self.types.list.get(self.nodes.types[node as usize] as usize);
+        let (Some(holder), Some(held)) = (info(from), info(to)) else { return false };
+        let size = self.map.read::<usize>(holder.address + py::TYPE_BASICSIZE).unwrap_or(0);
+        held.flags & py::flags::HAVE_GC == 0
+            && self.nodes.object(to) == word
+            && address.wrapping_sub(self.nodes.object(from)) < size
     }
 
     /// Calls `seen` with every object that a container refers to. `false`: it could not be followed.
@@ -413,7 +425,12 @@ impl Graph {
                     let found = &mut self.found[node as usize];
                     *found = found.saturating_add(1);
                 }
-                if matches!(lead, Lead::Blocks(_)) || world.accounted.has(node) {
+                if world.accounted.has(node) {
+                    continue;
+                }
+                if let Lead::Blocks(from) = lead
+                    && !world.is_unvisited(from, at - 8, word, node)
+                {
                     continue;
                 }
             } else if let Lead::Objects = lead {
