@@ -83,7 +83,8 @@ pub fn causes(scene: &Scene, places: &mut Places, found: &[Candidate]) -> Vec<Ca
             growth: trend.rate(),
             ..Cause::default()
         };
-        if beyond.slack() >= grown / 3 {
+        // The rest may be code, or this tool's own memory: most of it has to be found there.
+        if beyond.slack() >= (grown / 5 * 3).max(ENOUGH / 2) {
             let mut cause = Cause { bytes: beyond.slack(), ..base };
             cause.evidence.push(format!(
                 "what is resident beyond live blocks grew by {}, live blocks by {}",
