@@ -332,7 +332,8 @@ impl Graph {
             let info = &world.types.list[world.nodes.types[node as usize] as usize];
             let (shape, flags) = (info.shape, info.flags);
             if world.is_static_type(node) {
-                return self.words(world, at, at + py::TYPE_SIZE, 0..0, Lead::Anywhere);
+                // All that it refers to are objects; what looks like a native block lies behind it.
+                return self.words(world, at, at + py::TYPE_SIZE, 0..0, Lead::Objects);
             }
             match shape {
                 // Its target is not held by it, nor are its neighbours in the list of references.
