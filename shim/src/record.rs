@@ -86,6 +86,15 @@ pub fn allocated(
 /// only the block's own slot, and counters.
 #[inline(always)]
 pub fn freed(address: usize, lock: Lock) -> Option<live::Block> {
+    let block = taken(address)?;
+    gone(&block, lock);
+    Some(block)
+}
+
+/// A block is about to be moved: as [`freed`], but it is counted until it is [`gone`]. Moving
+/// megabytes takes so long that somebody looks at the counters meanwhile.
+#[inline(always)]
+pub fn taken(address: usize) -> Option<live::Block> {
     if !life::recording() {
         return None;
     }
@@ -95,14 +104,14 @@ pub fn freed(address: usize, lock: Lock) -> Option<live::Block> {
     let block = live::remove(address)?;
     // Both are rare, and one test tells that neither is the case.
     if block.watched | (block.epoch < epoch::FORKED_AT.load(Relaxed)) {
-        return freed_specially(address, block, lock);
+        return taken_specially(address, block);
     }
-    count_freed(&block, lock);
     Some(block)
 }
 
+/// Counts a block that was [`taken`].
 #[inline(always)]
-fn count_freed(block: &live::Block, lock: Lock) {
+pub fn gone(block: &live::Block, lock: Lock) {
     let (blocks, bytes) = match sample::weight_of(block.size) {
         None => (1, block.size as u64),
         Some(weight) => (weight.blocks, weight.bytes),
@@ -114,7 +123,7 @@ fn count_freed(block: &live::Block, lock: Lock) {
 }
 
 #[cold]
-fn freed_specially(address: usize, block: live::Block, lock: Lock) -> Option<live::Block> {
+fn taken_specially(address: usize, block: live::Block) -> Option<live::Block> {
     if block.watched {
         let guard = Guard::enter();
         sites::code_freed(address);
@@ -129,7 +138,6 @@ fn freed_specially(address: usize, block: live::Block, lock: Lock) -> Option<liv
         header.inherited_freed_bytes.fetch_add(block.size as u64, Relaxed);
         return None;
     }
-    count_freed(&block, lock);
     Some(block)
 }
 
@@ -137,23 +145,15 @@ fn freed_specially(address: usize, block: live::Block, lock: Lock) -> Option<liv
 #[cold]
 fn missed_free(block: &live::Block) {
     if !block.only_watched && block.epoch >= epoch::FORKED_AT.load(Relaxed) {
-        count_freed(block, Lock::Unknown);
+        gone(block, Lock::Unknown);
     }
 }
 
-/// Puts back what [`freed`] took out: the reallocation failed and the block stays.
+/// Puts back what was [`taken`]: the reallocation failed and the block stays.
 #[cold]
-pub fn not_freed(address: usize, block: &live::Block) {
-    if live::insert(address, block.size, block.site, epoch::birth(block.epoch)).is_ok() {
-        let (blocks, bytes) = match sample::weight_of(block.size) {
-            None => (1, block.size as u64),
-            Some(weight) => (weight.blocks, weight.bytes),
-        };
-        // As if it had not gone, so the totals of what was allocated stay true.
-        let tally = &store::counters(block.site).free;
-        tally.freed_blocks.fetch_sub(blocks, Relaxed);
-        tally.freed_bytes.fetch_sub(bytes, Relaxed);
-        peak::grow(guard::thread(), bytes as usize);
+pub fn not_gone(address: usize, block: &live::Block) {
+    if live::insert(address, block.size, block.site, epoch::birth(block.epoch)).is_err() {
+        gone(block, Lock::Unknown);
     }
 }
 

@@ -273,8 +273,12 @@ fn reallocate(
         return real();
     }
     let guard = Guard::enter();
-    let known = if block.is_null() { None } else { record::freed(block as usize, Lock::Unknown) };
+    let known = if block.is_null() { None } else { record::taken(block as usize) };
     let moved = real();
+    // A size of zero frees.
+    if let Some(known) = known.as_ref().filter(|_| !moved.is_null() || size == 0) {
+        record::gone(known, Lock::Unknown);
+    }
     if !moved.is_null() {
         if let Some(guard) = &guard {
             record::allocated(
@@ -287,7 +291,7 @@ fn reallocate(
             );
         }
     } else if let Some(known) = known.filter(|_| size != 0) {
-        record::not_freed(block as usize, &known);
+        record::not_gone(block as usize, &known);
     }
     moved
 }

@@ -339,9 +339,12 @@ fn reallocate(
         life::check_final(guard);
     }
     // Before the real call: the old address may be another thread's as soon as that returns.
-    let known = if block.is_null() { None } else { record::freed(block as usize, lock) };
+    let known = if block.is_null() { None } else { record::taken(block as usize) };
     let moved = real();
     if !moved.is_null() {
+        if let Some(known) = &known {
+            record::gone(known, lock);
+        }
         if let Some(guard) = &guard {
             record::allocated(
                 guard,
@@ -353,7 +356,7 @@ fn reallocate(
             );
         }
     } else if let Some(known) = known {
-        record::not_freed(block as usize, &known);
+        record::not_gone(block as usize, &known);
     }
     moved
 }
