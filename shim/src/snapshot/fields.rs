@@ -1,5 +1,5 @@
-//! Which words of objects are addresses of native memory, and which only look
-//! like it.
+//! Which words of objects are addresses of memory that is no object, and which
+//! only look like it.
 //!
 //! An object's memory is searched word by word, and not all of its words are
 //! fields: room at its end that nothing uses, digits, bytecode. What was left
@@ -43,7 +43,7 @@ impl<'a> Fields<'a> {
 
 /// Whether the word at `address` in the object `from`, which leads to the block `to`, is stale.
 pub fn is_stale(world: &mut World, from: u32, address: usize, to: u32) -> bool {
-    if !is_native(world.nodes, to) {
+    if world.nodes.has(to, bits::OBJECT) {
         return false;
     }
     let type_ = world.nodes.types[from as usize];
@@ -69,7 +69,7 @@ pub fn is_native(nodes: &Nodes, block: u32) -> bool {
 
 fn look(world: &World, type_: TypeId, offset: usize, tail: bool) -> bool {
     let Some(samples) = world.types.samples.get(type_ as usize) else { return false };
-    let (mut native, mut other) = (0u32, 0u32);
+    let (mut blocks, mut other) = (0u32, 0u32);
     for &node in samples {
         let at = world.nodes.object(node);
         let end = world.nodes.address(node) + world.nodes.len(node);
@@ -80,18 +80,18 @@ fn look(world: &World, type_: TypeId, offset: usize, tail: bool) -> bool {
             }
             match world.map.read::<usize>(place & !7).map_or(Word::Neither, |it| word_of(world, it))
             {
-                Word::Native => native += 1,
+                Word::Block => blocks += 1,
                 Word::Other => other += 1,
                 Word::Neither => {}
             }
         }
     }
-    other >= FEW && other > native * TIMES
+    other >= FEW && other > blocks * TIMES
 }
 
 enum Word {
-    /// The address of a native block.
-    Native,
+    /// The address of a block that is no object.
+    Block,
     /// An object, something that was freed, or no address.
     Other,
     /// Nothing, or an address of other memory.
@@ -105,7 +105,7 @@ fn word_of(world: &World, word: usize) -> Word {
     if let Some(block) = world.nodes.block_at(word) {
         return match world.nodes.has(block, bits::OBJECT) {
             true if world.nodes.object(block) == word => Word::Other,
-            false if is_native(world.nodes, block) => Word::Native,
+            false if !world.nodes.has(block, bits::OBJECT) => Word::Block,
             _ => Word::Neither,
         };
     }

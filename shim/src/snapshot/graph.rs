@@ -15,7 +15,7 @@ use crate::snapshot::fault;
 use crate::snapshot::fields::{self, Fields};
 use crate::snapshot::memory::Map;
 use crate::snapshot::nodes::{NONE, Nodes, bits};
-use crate::snapshot::objects::{Shape, Types};
+use crate::snapshot::objects::{LONG, Shape, Types};
 use crate::snapshot::search::phase::INTERPRETER;
 
 /// The graph as far as it was searched.
@@ -141,6 +141,26 @@ impl World<'_> {
                 .map
                 .read::<u64>(self.nodes.object(node) + py::TYPE_FLAGS)
                 .is_none_or(|flags| flags & py::flags::HEAP_TYPE == 0)
+    }
+
+    /// The native block whose address an `int` is: ctypes gives addresses as numbers.
+    fn address_in_number(&self, node: u32) -> Option<u32> {
+        let info = self.types.list.get(self.nodes.types[node as usize] as usize)?;
+        if info.flags & LONG == 0 {
+            return None;
+        }
+        // Two digits of 30 bits, and the sign: `ob_size`, from 3.12 on `lv_tag`.
+        let object = self.nodes.object(node);
+        let [size, digits] = self.map.read::<[u64; 2]>(object + py::SIZE)?;
+        if size != 2 && size != 2 << 3 {
+            return None;
+        }
+        let address = (digits & 0xffff_ffff) | (digits >> 32) << 30;
+        let block = self.nodes.block_at(address as usize)?;
+        (self.nodes.address(block) == address as usize
+            && !self.nodes.has(block, bits::OBJECT)
+            && fields::is_native(self.nodes, block))
+        .then_some(block)
     }
 
     /// Whether the word at `address`, a field of the object `from`, is a reference to the object `to`
@@ -294,6 +314,11 @@ impl Graph {
     fn search(&mut self, world: &mut World, node: u32) {
         // What is dead may hold addresses that are nobody's any more.
         if world.nodes.has(node, bits::LEAF | bits::PARKED) {
+            if !world.nodes.has(node, bits::PARKED)
+                && let Some(block) = world.address_in_number(node)
+            {
+                self.edges.push(block);
+            }
             return;
         }
         if let Some(&(start, locals, end)) = self.frames.get(&node) {

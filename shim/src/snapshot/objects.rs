@@ -64,7 +64,8 @@ pub struct Known {
     pub frame: usize,
 }
 
-const LONG: u64 = 1 << 24;
+/// `Py_TPFLAGS_LONG_SUBCLASS`.
+pub const LONG: u64 = 1 << 24;
 /// `Py_TPFLAGS_READY`.
 const READY: u64 = 1 << 12;
 /// More references than this are no count: something else lies there, or the object is immortal.

@@ -88,9 +88,12 @@ pub fn search(world: &mut World, reader: &Reader, inputs: &Inputs) -> Found {
         let root = Root::Interpreter("signal handlers");
         region(&mut found, world, root, phase::INTERPRETER, from, to);
     }
-    statics(&mut found, world, inputs, true);
+    statics(&mut found, world, inputs, Whose::Interpreter);
     found.graph.run(world, phase::INTERPRETER, true);
-    statics(&mut found, world, inputs, false);
+    // A word that somebody left in the data of a library shall not take what an extension keeps.
+    statics(&mut found, world, inputs, Whose::Program);
+    found.graph.run(world, phase::NATIVE, true);
+    statics(&mut found, world, inputs, Whose::Libraries);
     for &(start, len, site) in &inputs.mappings {
         if world.map.readable(start, len) {
             region(&mut found, world, Root::Mapping(site), phase::NATIVE, start, start + len);
@@ -192,8 +195,18 @@ fn file_of(world: &World, address: usize) -> Option<u32> {
     }
 }
 
+/// Whose data a program file has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Interpreter,
+    /// The program's own, and its extension modules'.
+    Program,
+    /// Files that are called `lib…`.
+    Libraries,
+}
+
 /// Writable memory that belongs to program files: their data, and what follows without a file.
-fn statics(found: &mut Found, world: &mut World, inputs: &Inputs, interpreter: bool) {
+fn statics(found: &mut Found, world: &mut World, inputs: &Inputs, whose: Whose) {
     let own = file_of(world, inputs.runtime);
     for at in 0..world.map.regions.len() {
         let one = world.map.regions[at];
@@ -204,11 +217,16 @@ fn statics(found: &mut Found, world: &mut World, inputs: &Inputs, interpreter: b
         {
             continue;
         }
-        let is_own = own == Some(file);
-        if is_own == interpreter {
-            let (root, number) = match interpreter {
-                true => (Root::Interpreter(""), phase::INTERPRETER),
-                false => (Root::Static(file), phase::NATIVE),
+        let name = world.map.files[file as usize].rsplit('/').next().unwrap_or_default();
+        let found_whose = match own == Some(file) {
+            true => Whose::Interpreter,
+            false if name.starts_with("lib") => Whose::Libraries,
+            false => Whose::Program,
+        };
+        if found_whose == whose {
+            let (root, number) = match whose {
+                Whose::Interpreter => (Root::Interpreter(""), phase::INTERPRETER),
+                _ => (Root::Static(file), phase::NATIVE),
             };
             for (from, to) in inputs.without_shim(one.start, end) {
                 region(found, world, root.clone(), number, from, to);
