@@ -7,7 +7,8 @@ pub enum Role {
     Program,
     /// The interpreter.
     Interpreter,
-    /// The C and C++ libraries and the loader, or their like compiled into the program.
+    /// The C and C++ libraries, the loader, what calls C functions for others (libffi), or the like of
+    /// them compiled into the program.
     Runtime,
     /// The shim.
     Shim,
@@ -25,8 +26,9 @@ pub fn of_module(path: &str, interpreter: Option<&str>) -> Role {
     if interpreter == Some(path) && (name.starts_with("python") || name.starts_with("pypy")) {
         return Role::Interpreter;
     }
-    const RUNTIME: [&str; 10] = [
+    const RUNTIME: [&str; 11] = [
         "libc.so",
+        "libffi.so",
         "libc-",
         "ld-",
         "libpthread",
@@ -89,6 +91,12 @@ pub fn is_allocator(function: &str) -> bool {
     let bare = function.trim_start_matches('_');
     matches!(bare, "gc_alloc" | "new_reference")
         || ALLOCATORS.iter().any(|prefix| bare.starts_with(prefix))
+}
+
+/// Whether a program file calls C functions for Python code: what these allocate is that code's.
+pub fn is_bridge(path: &str) -> bool {
+    let name = file_name(path);
+    name.starts_with("_ctypes.") || name.starts_with("_cffi_backend.")
 }
 
 /// Whether a Python file is the machinery of the import statement.

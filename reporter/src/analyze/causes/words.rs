@@ -36,10 +36,19 @@ pub fn advice(cause: &Cause, held: Option<&Holder>, group: Option<(&Heap, &Group
     }
 }
 
-/// The extension or library that allocated, with its function.
+/// The extension or library that allocated, with its function; the line of Python if that called the
+/// C function itself.
 fn culprit(cause: &Cause) -> Option<String> {
     let stack = &cause.site.as_ref()?.stack;
+    let mut bridged = false;
     stack.iter().find_map(|frame| match &**frame {
+        Frame::Native { module, .. } if roles::is_bridge(module) => {
+            bridged = true;
+            None
+        }
+        Frame::Python { file, line: Some(line), .. } if bridged => {
+            Some(format!("the caller at {}:{line}", roles::file_name(file)))
+        }
         Frame::Native { module, function, role: Role::Program, .. } => {
             let file = roles::file_name(module);
             Some(match function {
