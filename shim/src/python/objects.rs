@@ -21,6 +21,8 @@ pub const LIST_ITEMS: usize = 24;
 pub const TYPE_NAME: usize = 24;
 /// `PyTypeObject.tp_basicsize`.
 pub const TYPE_BASICSIZE: usize = 32;
+/// `PyTypeObject.tp_itemsize`.
+pub const TYPE_ITEMSIZE: usize = 40;
 /// `PyTypeObject.tp_flags`.
 pub const TYPE_FLAGS: usize = 168;
 /// `PyTypeObject.tp_traverse`.

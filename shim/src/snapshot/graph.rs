@@ -59,6 +59,8 @@ pub enum Lead {
     /// To blocks that are no objects: of this object, whose traverse function names the others, but
     /// for those that can be in no ring.
     Blocks(u32),
+    /// To blocks that are no objects: of this object, which refers to no others.
+    Copies(u32),
     /// To all there is: of this object.
     From(u32),
 }
@@ -149,13 +151,15 @@ impl World<'_> {
         if info.flags & LONG == 0 {
             return None;
         }
-        // Two digits of 30 bits, and the sign: `ob_size`, from 3.12 on `lv_tag`.
+        // The number of digits, of 30 bits each, and the sign: `ob_size`, from 3.12 on `lv_tag`.
         let object = self.nodes.object(node);
         let [size, digits] = self.map.read::<[u64; 2]>(object + py::SIZE)?;
-        if size != 2 && size != 2 << 3 {
-            return None;
-        }
-        let address = (digits & 0xffff_ffff) | (digits >> 32) << 30;
+        let low = digits & 0xffff_ffff;
+        let address = match size {
+            1 | 8 => low,
+            2 | 16 => low | (digits >> 32) << 30,
+            _ => return None,
+        };
         let block = self.nodes.block_at(address as usize)?;
         (self.nodes.address(block) == address as usize
             && !self.nodes.has(block, bits::OBJECT)
@@ -164,14 +168,13 @@ impl World<'_> {
     }
 
     /// Whether the word at `address`, a field of the object `from`, is a reference to the object `to`
-    /// that a traverse function need not name: nothing that cannot be in a ring has to be.
+    /// that its traverse function does not name: what can be in no ring need not be named, and much
+    /// else is not.
     fn is_unvisited(&self, from: u32, address: usize, word: usize, to: u32) -> bool {
-        let info = |node: u32| self.types.list.get(self.nodes.types[node as usize] as usize);
-        let (Some(holder), Some(held)) = (info(from), info(to)) else { return false };
-        let size = self.map.read::<usize>(holder.address + py::TYPE_BASICSIZE).unwrap_or(0);
-        held.flags & py::flags::HAVE_GC == 0
-            && self.nodes.object(to) == word
-            && address.wrapping_sub(self.nodes.object(from)) < size
+        let type_ = self.types.list.get(self.nodes.types[from as usize] as usize);
+        let size = type_.and_then(|it| self.map.read::<usize>(it.address + py::TYPE_BASICSIZE));
+        self.nodes.object(to) == word
+            && address.wrapping_sub(self.nodes.object(from)) < size.unwrap_or(0)
     }
 
     /// Calls `seen` with every object that a container refers to. `false`: it could not be followed.
@@ -360,10 +363,21 @@ impl Graph {
                 // All that it refers to are objects; what looks like a native block lies behind it.
                 return self.words(world, at, at + py::TYPE_SIZE, 0..0, Lead::Objects);
             }
+            // Behind the fields of a type without items is what was there before.
+            let read = |offset| world.map.read::<usize>(info.address + offset);
+            if read(py::TYPE_ITEMSIZE) == Some(0)
+                && flags & py::flags::INLINE_VALUES == 0
+                && let Some(size @ 16..) = read(py::TYPE_BASICSIZE)
+            {
+                end = end.min(at + size);
+            }
             match shape {
                 // Its target is not held by it, nor are its neighbours in the list of references.
                 Shape::Weak => return,
-                Shape::Text => end = end.min(at + 72),
+                // Text may have copies of itself, which are no objects.
+                Shape::Text => {
+                    return self.words(world, start, end.min(at + 72), 0..0, Lead::Copies(node));
+                }
                 Shape::List => self.list(world, at),
                 _ => {}
             }
@@ -454,6 +468,9 @@ impl Graph {
                 if world.accounted.has(node) {
                     continue;
                 }
+                if let Lead::Copies(_) = lead {
+                    continue;
+                }
                 if let Lead::Blocks(from) = lead
                     && !world.is_unvisited(from, at - 8, word, node)
                 {
@@ -468,7 +485,7 @@ impl Graph {
                     self.later.push((start, end));
                 }
                 continue;
-            } else if let Lead::Blocks(from) | Lead::From(from) = lead
+            } else if let Lead::Blocks(from) | Lead::Copies(from) | Lead::From(from) = lead
                 && fields::is_stale(world, from, at - 8, node)
             {
                 continue;

@@ -220,13 +220,14 @@ impl Figures<'_> {
         }
     }
 
-    /// The whole's peak is seen within 1/256, and what each site had then is noted within 1 % of it.
+    /// The whole's peak is seen within 1/256. What each site had then is noted within 1 % of it, or
+    /// within 4 % where noting it more often would take too much of the time.
     fn resolution(&self, metric: Metric, total: bool) -> f64 {
         if metric != Metric::Peak {
             return 0.0;
         }
         let highest = self.sites.totals.iter().map(|sum| sum.peak).max().unwrap_or(0) as f64;
-        if total { highest / 256.0 } else { highest / 100.0 }
+        if total { highest / 256.0 } else { highest / 25.0 }
     }
 
     /// Whether the growth on the side where it is larger is more than a cache that fills.

@@ -1,0 +1,14 @@
+# kind: none
+import ctypes
+
+from pace import ticks
+
+libc = ctypes.CDLL(None)
+libc.realloc.restype = ctypes.c_void_p
+libc.realloc.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+BLOCK = [None]
+
+for tick in ticks():
+    BLOCK[0] = libc.realloc(BLOCK[0], (tick % 20 + 1) * 48000)
+    ctypes.memset(BLOCK[0] + tick % 20 * 48000, 1, 48000)
