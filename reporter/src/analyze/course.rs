@@ -143,16 +143,16 @@ impl Course {
     }
 }
 
-/// Whether the last quarter is higher than the one before, and both than the second, by a good part of
-/// what lies between the first and the last: on average, as what is copied to grow is there twice
-/// half of the time.
+/// Whether the last quarter goes higher than the one before, and both than the second, by a good part of
+/// what lies between the first and the last. The highest points count: what is copied to grow is there
+/// twice at some of them, and more or less often in each quarter.
 fn quarters_rise(bytes: &[f64]) -> bool {
-    let mut means = [0.0; 4];
-    for (at, mean) in means.iter_mut().enumerate() {
+    let mut highest = [0.0f64; 4];
+    for (at, high) in highest.iter_mut().enumerate() {
         let part = bytes.get(bytes.len() * at / 4..bytes.len() * (at + 1) / 4).unwrap_or_default();
-        *mean = part.iter().sum::<f64>() / part.len().max(1) as f64;
+        *high = part.iter().copied().fold(0.0, f64::max);
     }
-    let [first, second, third, last] = means;
+    let [first, second, third, last] = highest;
     let risen = last - first;
     risen > 0.0 && last - second >= risen / 4.0 && last - third >= risen / 12.0
 }
