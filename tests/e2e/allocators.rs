@@ -80,7 +80,10 @@ fn without_the_python_hooks_only_large_blocks_are_seen() {
     on_every_interpreter(|python| {
         let dump = with(python, &[("PYSHIM_PYTHON", "0")], "").dump();
         assert_made(&dump, "blocks.py", "large", 5000, LARGE);
-        assert_made(&dump, "blocks.py", "small", 0, SMALL);
+        // pymalloc's table of its arenas may be full here, and is asked of `malloc`.
+        let made = made_by(&dump, "small");
+        let sum = made.values().fold(Amount::default(), |sum, &one| sum + one);
+        assert!(sum.blocks <= 1 && sum.bytes <= 8192, "what small made: {made:?}");
         let dump = with(python, &[("PYSHIM_PYTHON", "0"), ("PYTHONMALLOC", "malloc")], "").dump();
         assert_made(&dump, "blocks.py", "large", 5000, LARGE);
         assert_made(&dump, "blocks.py", "small", 5000, SMALL);
