@@ -172,7 +172,7 @@ impl World<'_> {
     /// else is not.
     fn is_unvisited(&self, from: u32, address: usize, word: usize, to: u32) -> bool {
         let type_ = self.types.list.get(self.nodes.types[from as usize] as usize);
-        let size = type_.and_then(|it| self.map.read::<usize>(it.address + py::TYPE_BASICSIZE));
+        let size = type_.map(|it| it.size);
         self.nodes.object(to) == word
             && address.wrapping_sub(self.nodes.object(from)) < size.unwrap_or(0)
     }
@@ -364,12 +364,8 @@ impl Graph {
                 return self.words(world, at, at + py::TYPE_SIZE, 0..0, Lead::Objects);
             }
             // Behind the fields of a type without items is what was there before.
-            let read = |offset| world.map.read::<usize>(info.address + offset);
-            if read(py::TYPE_ITEMSIZE) == Some(0)
-                && flags & py::flags::INLINE_VALUES == 0
-                && let Some(size @ 16..) = read(py::TYPE_BASICSIZE)
-            {
-                end = end.min(at + size);
+            if info.ends {
+                end = end.min(at + info.size);
             }
             match shape {
                 // Its target is not held by it, nor are its neighbours in the list of references.

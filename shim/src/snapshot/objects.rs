@@ -20,6 +20,10 @@ pub struct TypeInfo {
     pub flags: u64,
     /// `tp_traverse`; 0: none.
     pub traverse: usize,
+    /// `tp_basicsize`.
+    pub size: usize,
+    /// Whether its objects end with their fields: it has no items, nor values behind the fields.
+    pub ends: bool,
     /// [`bits`] that its objects have.
     pub bits: u8,
     /// How its objects are made up, as far as it matters here.
@@ -144,7 +148,10 @@ impl Types {
         if leaf {
             bits |= bits::LEAF;
         }
-        self.list.push(TypeInfo { address, flags, traverse, bits, shape });
+        let read = |offset| map.read::<usize>(address + offset).unwrap_or(0);
+        let size = read(py::TYPE_BASICSIZE);
+        let ends = read(py::TYPE_ITEMSIZE) == 0 && size >= 16 && flags & flags::INLINE_VALUES == 0;
+        self.list.push(TypeInfo { address, flags, traverse, size, ends, bits, shape });
         (self.list.len() - 1) as TypeId
     }
 
