@@ -153,7 +153,12 @@ impl World<'_> {
         }
         // The number of digits, of 30 bits each, and the sign: `ob_size`, from 3.12 on `lv_tag`.
         let object = self.nodes.object(node);
-        let [size, digits] = self.map.read::<[u64; 2]>(object + py::SIZE)?;
+        if object + py::SIZE + 16 > self.nodes.address(node) + self.nodes.len(node) {
+            return None;
+        }
+        // SAFETY: words of the object, which lie in its block; if that is not mapped after all, the
+        // fault is caught.
+        let [size, digits] = unsafe { *((object + py::SIZE) as *const [u64; 2]) };
         let low = digits & 0xffff_ffff;
         let address = match size {
             1 | 8 => low,
