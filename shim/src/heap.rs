@@ -53,15 +53,30 @@ fn pages(size: usize) -> *mut u8 {
     }
 }
 
-fn give_back(base: *mut u8, size: usize) -> bool {
+fn is_reserve(base: *mut u8) -> bool {
     let reserve = RESERVE_AT.load(Ordering::Relaxed);
-    if (reserve..reserve + RESERVE).contains(&(base as usize)) {
+    (reserve..reserve + RESERVE).contains(&(base as usize))
+}
+
+fn give_back(base: *mut u8, size: usize) -> bool {
+    if is_reserve(base) {
         return false;
     }
     HELD.fetch_sub(size, Ordering::Relaxed);
     // SAFETY: the range came from `pages` and its owner is done with it.
     unsafe { sys::unmap(base, size) };
     true
+}
+
+/// Makes whole pages more or fewer without copying them; `None` if that cannot be.
+fn resize(base: *mut u8, size: usize, wanted: usize) -> Option<*mut u8> {
+    if is_reserve(base) {
+        return None;
+    }
+    // SAFETY: the range came from `pages`, and its owner hands it over.
+    let moved = unsafe { sys::resize(base, size, wanted) }.ok()?;
+    HELD.fetch_add(wanted.wrapping_sub(size), Ordering::Relaxed);
+    Some(moved)
 }
 
 /// The kernel as a source of pages.
@@ -98,6 +113,14 @@ unsafe impl dlmalloc::Allocator for Pages {
     }
 }
 
+/// From this size on a block has pages of its own, which go back to the kernel with it: the arrays of a
+/// snapshot's search are freed one by one, and their sum would count as the copy's memory.
+const OWN_PAGES: usize = 1 << 20;
+
+fn has_own_pages(layout: Layout) -> bool {
+    layout.size() >= OWN_PAGES && layout.align() <= 4096
+}
+
 /// The Rust heap of this library.
 pub struct Heap {
     inner: SpinLock<dlmalloc::Dlmalloc<Pages>>,
@@ -119,26 +142,60 @@ impl Heap {
     }
 }
 
-// SAFETY: dlmalloc meets the contract, and the lock makes each call exclusive.
+// SAFETY: dlmalloc meets the contract, and the lock makes each call exclusive; pages are nobody else's,
+// and a layout tells which of the two a block came from.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if has_own_pages(layout) {
+            return pages(layout.size());
+        }
         // SAFETY: the layout is the caller's, with the caller's promises.
         unsafe { self.inner.lock().malloc(layout.size(), layout.align()) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if has_own_pages(layout) {
+            // Zero already: neither the kernel nor the reserve gives a page twice.
+            return pages(layout.size());
+        }
         // SAFETY: as above.
         unsafe { self.inner.lock().calloc(layout.size(), layout.align()) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if has_own_pages(layout) {
+            give_back(block, layout.size());
+            return;
+        }
         // SAFETY: the block came from this heap with this layout.
         unsafe { self.inner.lock().free(block, layout.size(), layout.align()) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the block came from this heap with this layout.
-        unsafe { self.inner.lock().realloc(block, layout.size(), layout.align(), size) }
+        // SAFETY: the caller's promise: not zero, and no overflow when it is rounded up.
+        let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+        let own_pages = [has_own_pages(layout), has_own_pages(wanted)];
+        if own_pages == [false, false] {
+            // SAFETY: the block came from this heap with this layout.
+            return unsafe {
+                self.inner.lock().realloc(block, layout.size(), layout.align(), size)
+            };
+        }
+        if own_pages == [true, true]
+            && let Some(moved) = resize(block, layout.size(), size)
+        {
+            return moved;
+        }
+        // SAFETY: `wanted` is valid as the caller promises; both blocks are as long as is copied, and
+        // different; the old one is given back as what it came from.
+        unsafe {
+            let new = self.alloc(wanted);
+            if !new.is_null() {
+                core::ptr::copy_nonoverlapping(block, new, layout.size().min(size));
+                self.dealloc(block, layout);
+            }
+            new
+        }
     }
 }
 
@@ -168,6 +225,29 @@ mod tests {
                     heap.dealloc(block, layout);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn blocks_keep_their_content_when_their_size_changes() {
+        let heap = Heap::new();
+        let sizes =
+            [100, OWN_PAGES - 1, OWN_PAGES, 3 * OWN_PAGES, OWN_PAGES + 5, 4096, 2 * OWN_PAGES];
+        let mut layout = Layout::from_size_align(16, 16).unwrap();
+        // SAFETY: each block is written within its size, and freed with the layout it has then.
+        unsafe {
+            let mut block = heap.alloc_zeroed(layout);
+            block.write_bytes(7, 16);
+            for size in sizes {
+                block = heap.realloc(block, layout, size);
+                layout = Layout::from_size_align(size, 16).unwrap();
+                assert!((0..16).all(|at| *block.add(at) == 7), "{size}");
+                block.add(size - 1).write(1);
+            }
+            heap.dealloc(block, layout);
+            let zeroed = heap.alloc_zeroed(layout);
+            assert!((0..layout.size()).all(|at| *zeroed.add(at) == 0));
+            heap.dealloc(zeroed, layout);
         }
     }
 }

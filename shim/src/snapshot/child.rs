@@ -23,7 +23,8 @@ use crate::snapshot::memory::Map;
 use crate::snapshot::naming::Naming;
 use crate::snapshot::nodes::{NO_TYPE, NONE, Nodes, bits};
 use crate::snapshot::objects::{Known, Types, find_items, recognise};
-use crate::snapshot::search::{Found, search};
+use crate::snapshot::retained::{self, Retained};
+use crate::snapshot::search::search;
 use crate::snapshot::{fault, garbage, groups, table};
 
 /// What is known of the interpreter; nothing if there is none, or its layout is not known.
@@ -87,8 +88,14 @@ pub fn explore(map: &Map, inputs: &Inputs, interpreter: Option<&Interpreter>) ->
         tracked: count(&naming, bits::TRACKED),
         ..Search::default()
     };
-    heap.strings = core::mem::take(&mut naming.strings.list);
-    heap.nodes = core::mem::take(&mut naming.nodes);
+    heap.strings = naming.strings.list;
+    heap.nodes = naming.nodes;
+    let positions = naming.positions;
+    drop(retained);
+    let counts = retained::counts(&dominators);
+    for (node, &position) in heap.nodes.iter_mut().zip(&positions) {
+        node.retained_count = counts.get(position as usize).copied().unwrap_or(0).into();
+    }
     heap
 }
 
@@ -112,49 +119,6 @@ fn failures(naming: &Naming) -> Vec<String> {
 fn count(naming: &Naming, bit: u8) -> u64 {
     let nodes = &naming.world.nodes;
     (0..nodes.blocks()).filter(|&node| nodes.has(node, bit)).count() as u64
-}
-
-/// What hangs from each position: bytes, and blocks and objects.
-pub struct Retained {
-    bytes: Vec<u32>,
-    /// Those that 32 bits do not hold.
-    large: HashMap<u32, u64>,
-    count: Vec<u32>,
-}
-
-impl Retained {
-    fn of(found: &Found, dominators: &Dominators, world: &World) -> Retained {
-        let held = found.held;
-        let mut sums =
-            Retained { bytes: vec![0; held], large: HashMap::new(), count: vec![0; held] };
-        // What dominates a position lies on the way on which it was reached first, so before it.
-        for at in (0..held).rev() {
-            sums.add(at, world.nodes.bytes(found.graph.order[at]), 1);
-            let up = dominators.of[at];
-            if let (true, Some((bytes, count))) = (up != NONE, sums.get(at)) {
-                sums.add(up as usize, bytes, count);
-            }
-        }
-        sums
-    }
-
-    fn add(&mut self, at: usize, bytes: u64, count: u32) {
-        let sum = self.get(at).map_or(0, |it| it.0) + bytes;
-        self.bytes[at] = u32::try_from(sum).unwrap_or(u32::MAX);
-        if sum >= u32::MAX.into() {
-            self.large.insert(at as u32, sum);
-        }
-        self.count[at] = self.count[at].saturating_add(count);
-    }
-
-    /// Of a position, if it is held.
-    pub fn get(&self, at: usize) -> Option<(u64, u32)> {
-        let bytes = match *self.bytes.get(at)? {
-            u32::MAX => self.large.get(&(at as u32)).copied().unwrap_or(u32::MAX.into()),
-            bytes => bytes.into(),
-        };
-        Some((bytes, *self.count.get(at)?))
-    }
 }
 
 /// All live blocks by site and state.
@@ -195,21 +159,21 @@ fn census(naming: &mut Naming, dominators: &Dominators) -> Vec<Type> {
         let one = &mut types[type_ as usize];
         one.objects += 1;
         one.bytes += nodes.bytes(node);
-        let Some((retained, _)) = naming.retained.get(at) else {
+        let Some(retained) = naming.retained.get(at) else {
             one.retained += nodes.bytes(node);
             continue;
         };
         if retained > best[type_ as usize].0 {
             best[type_ as usize] = (retained, at as u32);
         }
-        let mut up = dominators.of[at];
+        let mut up = dominators.of(at);
         let mut nested = false;
         for _ in 0..NESTED {
             if up == NONE {
                 break;
             }
             nested |= nodes.types[graph.order[up as usize] as usize] == type_;
-            up = dominators.of[up as usize];
+            up = dominators.of(up as usize);
         }
         if !nested {
             one.retained += retained;

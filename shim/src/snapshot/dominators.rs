@@ -8,49 +8,104 @@
 use crate::snapshot::graph::Graph;
 use crate::snapshot::nodes::NONE;
 
-/// Immediate dominators by position. [`NONE`]: the roots together.
-pub struct Dominators {
-    /// Of each position.
-    pub of: Vec<u32>,
+/// Immediate dominators by position.
+pub struct Dominators<'a> {
+    /// From which position each was reached first: the dominator of what takes no part.
+    parent: &'a [u32],
+    part: Ranked,
+    /// Of those that take part, in order.
+    of: Vec<u32>,
+}
+
+impl Dominators<'_> {
+    /// Of a position. [`NONE`]: the roots together.
+    #[inline]
+    pub fn of(&self, at: usize) -> u32 {
+        match self.part.rank(at) {
+            Some(rank) => self.of[rank],
+            None => self.parent[at],
+        }
+    }
+
+    /// Positions that have one.
+    pub fn count(&self) -> usize {
+        self.parent.len()
+    }
+}
+
+/// A set of positions, and the place of each among them.
+struct Ranked {
+    bits: Vec<u64>,
+    /// How many are in the words before.
+    before: Vec<u32>,
+}
+
+impl Ranked {
+    fn new(count: usize) -> Ranked {
+        Ranked { bits: vec![0; count.div_ceil(64)], before: Vec::new() }
+    }
+
+    fn add(&mut self, at: usize) {
+        self.bits[at / 64] |= 1 << (at % 64);
+    }
+
+    #[inline]
+    fn has(&self, at: usize) -> bool {
+        self.bits[at / 64] >> (at % 64) & 1 != 0
+    }
+
+    /// Counts; from now on nothing is added. Returns how many there are.
+    fn rank_all(&mut self) -> usize {
+        let mut sum = 0;
+        self.before = Vec::with_capacity(self.bits.len());
+        for word in &self.bits {
+            self.before.push(sum);
+            sum += word.count_ones();
+        }
+        sum as usize
+    }
+
+    #[inline]
+    fn rank(&self, at: usize) -> Option<usize> {
+        let (word, bit) = (self.bits[at / 64], at % 64);
+        let below = word & ((1 << bit) - 1);
+        (word >> bit & 1 != 0).then(|| (self.before[at / 64] + below.count_ones()) as usize)
+    }
 }
 
 /// Computes them for the first `count` positions; what comes after them is no part of it.
-pub fn dominators(graph: &Graph, count: usize) -> Dominators {
-    let mut of = vec![NONE; count];
+pub fn dominators(graph: &Graph, count: usize) -> Dominators<'_> {
     // Nodes with one reference hang below it; the others, and those that refer to others, go in.
-    let mut references = vec![0u8; count];
+    let mut once = Ranked::new(count);
+    // A node takes part if it can be a join, or lies on the way to one.
+    let mut part = Ranked::new(count);
     let targets = |at: usize| {
-        let edges = graph.first_edge[at] as usize..graph.first_edge[at + 1] as usize;
-        graph.edges[edges].iter().filter_map(|&node| {
+        graph.targets(at as u32).iter().filter_map(|&node| {
             let position = graph.position[node as usize];
             ((position as usize) < count).then_some(position as usize)
         })
     };
     for at in 0..count {
         if graph.parent[at] == NONE {
-            references[at] = 2;
+            part.add(at);
         }
         for to in targets(at) {
-            references[to] = references[to].saturating_add(1);
+            if once.has(to) { part.add(to) } else { once.add(to) }
         }
     }
-    // A node takes part if it can be a join, or lies on the way to one.
-    let mut part = vec![false; count];
+    drop(once);
     for at in (0..count).rev() {
         // Positions grow along first reachings, so a child's answer is there already.
-        if references[at] > 1 {
-            part[at] = true;
-        }
-        if part[at] && graph.parent[at] != NONE {
-            part[graph.parent[at] as usize] = true;
+        if part.has(at) && graph.parent[at] != NONE {
+            part.add(graph.parent[at] as usize);
         }
     }
     // All that refers to something that takes part must take part too.
     for at in (0..count).rev() {
-        if !part[at] && targets(at).any(|to| part[to]) {
+        if !part.has(at) && targets(at).any(|to| part.has(to)) {
             let mut up = at;
-            while !part[up] {
-                part[up] = true;
+            while !part.has(up) {
+                part.add(up);
                 if graph.parent[up] == NONE {
                     break;
                 }
@@ -58,24 +113,23 @@ pub fn dominators(graph: &Graph, count: usize) -> Dominators {
             }
         }
     }
-    let mut solver = Solver::new(graph, count, &part);
+    let members = part.rank_all();
+    let mut solver = Solver::new(members);
     solver.number(graph, count, &part);
     solver.solve(graph, &targets, &part);
+    let mut of = solver.number;
     for (number, &at) in solver.vertex.iter().enumerate().skip(1) {
         let idom = solver.idom[number];
-        of[at as usize] = if idom == 0 { NONE } else { solver.vertex[idom as usize] };
-    }
-    for at in 0..count {
-        if !part[at] {
-            of[at] = graph.parent[at];
+        if let Some(rank) = part.rank(at as usize) {
+            of[rank] = if idom == 0 { NONE } else { solver.vertex[idom as usize] };
         }
     }
-    Dominators { of }
+    Dominators { parent: &graph.parent[..count], part, of }
 }
 
 /// Works on depth-first numbers; 0 is a root above all roots.
 struct Solver {
-    /// Number of each position that takes part.
+    /// Number of each position that takes part, by its rank.
     number: Vec<u32>,
     /// Position of each number.
     vertex: Vec<u32>,
@@ -87,15 +141,13 @@ struct Solver {
 }
 
 impl Solver {
-    fn new(graph: &Graph, count: usize, part: &[bool]) -> Solver {
-        let members = part.iter().filter(|&&part| part).count() + 1;
-        let _ = graph;
-        let mut vertex = Vec::with_capacity(members);
+    fn new(members: usize) -> Solver {
+        let mut vertex = Vec::with_capacity(members + 1);
         vertex.push(NONE);
-        let mut parent = Vec::with_capacity(members);
+        let mut parent = Vec::with_capacity(members + 1);
         parent.push(0);
         Solver {
-            number: vec![0; count],
+            number: vec![0; members],
             vertex,
             parent,
             semi: Vec::new(),
@@ -106,49 +158,58 @@ impl Solver {
     }
 
     /// Depth-first numbers.
-    fn number(&mut self, graph: &Graph, count: usize, part: &[bool]) {
-        let mut stack: Vec<(u32, u32)> = Vec::new();
-        for root in 0..count {
-            if graph.parent[root] != NONE || !part[root] || self.number[root] != 0 {
-                continue;
-            }
-            self.enter(root, 0);
-            stack.push((root as u32, graph.first_edge[root]));
-            while let Some((at, edge)) = stack.last_mut() {
-                let at = *at as usize;
-                if *edge == graph.first_edge[at + 1] {
+    fn number(&mut self, graph: &Graph, count: usize, part: &Ranked) {
+        // Where to go on among the targets of each, and its number.
+        let mut stack: Vec<(u32, u32, u32)> = Vec::new();
+        for root in (0..count).filter(|&at| graph.parent[at] == NONE) {
+            let Some(number) = self.enter(part, root, 0) else { continue };
+            stack.push((root as u32, 0, number));
+            while let Some((at, next, above)) = stack.last_mut() {
+                let Some(&node) = graph.targets(*at).get(*next as usize) else {
                     stack.pop();
                     continue;
-                }
-                let to = graph.position[graph.edges[*edge as usize] as usize] as usize;
-                *edge += 1;
-                if to < count && part[to] && self.number[to] == 0 {
-                    let above = self.number[at];
-                    self.enter(to, above);
-                    stack.push((to as u32, graph.first_edge[to]));
+                };
+                *next += 1;
+                let (to, above) = (graph.position[node as usize] as usize, *above);
+                if to < count
+                    && let Some(number) = self.enter(part, to, above)
+                {
+                    stack.push((to as u32, 0, number));
                 }
             }
         }
     }
 
-    fn enter(&mut self, at: usize, parent: u32) {
-        self.number[at] = self.vertex.len() as u32;
+    /// Gives a position its number, if it takes part and has none.
+    fn enter(&mut self, part: &Ranked, at: usize, parent: u32) -> Option<u32> {
+        let slot = self.number.get_mut(part.rank(at)?)?;
+        if *slot != 0 {
+            return None;
+        }
+        *slot = self.vertex.len() as u32;
         self.vertex.push(at as u32);
         self.parent.push(parent);
+        Some(*slot)
+    }
+
+    fn number_of(&self, part: &Ranked, at: usize) -> Option<usize> {
+        self.number.get(part.rank(at)?).map(|&number| number as usize)
     }
 
     fn solve<I: Iterator<Item = usize>>(
         &mut self,
         graph: &Graph,
         targets: &impl Fn(usize) -> I,
-        part: &[bool],
+        part: &Ranked,
     ) {
         let members = self.vertex.len();
         // Edges the other way round, in numbers.
         let mut first = vec![0u32; members + 1];
         for number in 1..members {
-            for to in targets(self.vertex[number] as usize).filter(|&to| part[to]) {
-                first[self.number[to] as usize] += 1;
+            for to in targets(self.vertex[number] as usize) {
+                if let Some(to) = self.number_of(part, to) {
+                    first[to] += 1;
+                }
             }
         }
         let mut sum = 0;
@@ -158,10 +219,11 @@ impl Solver {
         }
         let mut from = vec![0u32; sum as usize];
         for number in 1..members {
-            for to in targets(self.vertex[number] as usize).filter(|&to| part[to]) {
-                let slot = &mut first[self.number[to] as usize];
-                *slot -= 1;
-                from[*slot as usize] = number as u32;
+            for to in targets(self.vertex[number] as usize) {
+                if let Some(to) = self.number_of(part, to) {
+                    first[to] -= 1;
+                    from[first[to] as usize] = number as u32;
+                }
             }
         }
         self.semi = (0..members as u32).collect();
@@ -229,7 +291,7 @@ mod tests {
             order: Vec::new(),
             position: vec![NONE; count as usize],
             parent: Vec::new(),
-            phase: Vec::new(),
+            phases: Vec::new(),
             first_edge: vec![0],
             edges: Vec::new(),
             found: vec![0; count as usize],
@@ -279,14 +341,14 @@ mod tests {
     fn check(count: u32, roots: &[u32], edges: &[(u32, u32)]) {
         let graph = graph(count, roots, edges);
         let reached = graph.order.len();
-        let found = dominators(&graph, reached).of;
+        let found = dominators(&graph, reached);
         let truth = brute(&graph);
         for at in 0..reached {
             let mut chain = vec![false; reached];
             let mut up = at as u32;
             while up != NONE {
                 chain[up as usize] = true;
-                up = found[up as usize];
+                up = found.of(up as usize);
             }
             let over: Vec<bool> = truth.iter().map(|without| without[at]).collect();
             assert_eq!(chain, over, "over {at} in {edges:?} from {roots:?}");

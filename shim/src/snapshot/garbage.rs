@@ -11,21 +11,21 @@ use crate::python::objects as py;
 use crate::snapshot::fault;
 use crate::snapshot::graph::World;
 use crate::snapshot::nodes::bits;
+use crate::snapshot::objects::AHEAD;
 
 /// Marks the garbage among the objects that the collector tracks. Returns how many there are.
 pub fn mark(world: &mut World) -> u64 {
     let tracked: Vec<u32> = (0..world.nodes.count())
         .filter(|&node| {
-            {
-                world.nodes.has(node, bits::TRACKED)
-                    && !world.nodes.has(node, bits::PARKED)
-                    && !world.is_static_type(node)
-            }
+            world.nodes.has(node, bits::TRACKED)
+                && !world.nodes.has(node, bits::PARKED)
+                && !world.is_static_type(node)
         })
         .collect();
     // References that do not come from tracked objects; an immortal one has no end of them.
     let mut outside: Vec<i32> = vec![i32::MAX; world.nodes.count() as usize];
     for node in (0..world.nodes.count()).filter(|&node| world.nodes.has(node, bits::OBJECT)) {
+        world.nodes.prefetch(node + AHEAD);
         let word = world.map.read::<u64>(world.nodes.object(node) + py::REFCOUNT).unwrap_or(0);
         if let Some(count) = world.types.count(word) {
             outside[node as usize] = count as i32;
@@ -85,6 +85,9 @@ fn each(world: &mut World, nodes: &[u32], mut work: impl FnMut(&World, u32)) {
     while at.load(Relaxed) < nodes.len() {
         let fine = fault::protect(|| {
             while let Some(&node) = nodes.get(at.load(Relaxed)) {
+                if let Some(&soon) = nodes.get(at.load(Relaxed) + AHEAD as usize) {
+                    world.nodes.prefetch(soon);
+                }
                 work(world, node);
                 at.fetch_add(1, Relaxed);
             }

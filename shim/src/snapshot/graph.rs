@@ -26,8 +26,8 @@ pub struct Graph {
     pub position: Vec<u32>,
     /// Position from which each position was reached first; [`NONE`]: a root.
     pub parent: Vec<u32>,
-    /// Phase in which each position was reached.
-    pub phase: Vec<u8>,
+    /// The phases, in order, and the position from which on each reached what it did.
+    pub phases: Vec<(u32, u8)>,
     /// Where each position's edges begin; one more than there are positions.
     pub first_edge: Vec<u32>,
     /// Nodes that are referred to.
@@ -46,6 +46,9 @@ pub struct Graph {
     /// Running frames by node: where each begins, where its variables do, where it ends.
     pub frames: HashMap<u32, (usize, usize, usize)>,
 }
+
+/// So many places before its turn a node in the queue is fetched from memory.
+const SOON: u32 = 8;
 
 /// Where the words of a piece of memory may lead.
 #[derive(Clone, Copy)]
@@ -218,7 +221,7 @@ impl Graph {
             order: Vec::with_capacity(count + 1024),
             position: vec![NONE; count],
             parent: Vec::with_capacity(count + 1024),
-            phase: Vec::with_capacity(count + 1024),
+            phases: Vec::new(),
             first_edge,
             edges: Vec::new(),
             found: vec![0; count],
@@ -233,6 +236,17 @@ impl Graph {
     /// Whether a node was searched, or waits for it.
     pub fn knows(&self, node: u32) -> bool {
         self.position.get(node as usize).is_some_and(|&position| position != NONE)
+    }
+
+    /// In which phase a position was reached.
+    pub fn phase(&self, position: u32) -> u8 {
+        self.phases.iter().rev().find(|phase| phase.0 <= position).map_or(0, |phase| phase.1)
+    }
+
+    /// Nodes that the one at a position refers to.
+    pub fn targets(&self, position: u32) -> &[u32] {
+        let at = position as usize;
+        &self.edges[self.first_edge[at] as usize..self.first_edge[at + 1] as usize]
     }
 
     /// Makes room for nodes that came up during the search.
@@ -251,9 +265,11 @@ impl Graph {
         let slot = &mut self.position[node as usize];
         if *slot == NONE {
             *slot = self.order.len() as u32;
+            if self.phases.last().is_none_or(|last| last.1 != phase) {
+                self.phases.push((self.order.len() as u32, phase));
+            }
             self.order.push(node);
             self.parent.push(parent);
-            self.phase.push(phase);
         }
     }
 
@@ -297,6 +313,9 @@ impl Graph {
     fn one(&mut self, world: &mut World, phase: u8, follow: bool) {
         let at = self.first_edge.len() as u32 - 1;
         let node = self.order[at as usize];
+        if let Some(&soon) = self.order.get((at + SOON) as usize) {
+            world.nodes.prefetch(soon);
+        }
         self.search(world, node);
         self.close(world, at, phase, follow);
     }
@@ -355,9 +374,7 @@ impl Graph {
         let mut skip = 0..0;
         let mut lead = match world.nodes.has(node, bits::ITEMS) {
             true => Lead::Objects,
-            false if self.phase[self.position[node as usize] as usize] == INTERPRETER => {
-                Lead::Python
-            }
+            false if self.phase(self.position[node as usize]) == INTERPRETER => Lead::Python,
             false => Lead::Anywhere,
         };
         if object {

@@ -27,15 +27,16 @@ const MOST_GROUPS: usize = 256;
 /// The state of each position.
 pub fn states(naming: &Naming) -> Vec<State> {
     let graph = &naming.found.graph;
-    graph
-        .phase
-        .iter()
-        .map(|&phase| match phase {
+    let mut states = vec![State::Unknown; graph.order.len()];
+    let ends = graph.phases.iter().skip(1).map(|phase| phase.0 as usize).chain([states.len()]);
+    for (&(from, phase), end) in graph.phases.iter().zip(ends) {
+        states[from as usize..end].fill(match phase {
             phase::PYTHON | phase::INTERPRETER => State::Python,
             phase::NATIVE | phase::STACKS => State::Native,
             _ => State::Unknown,
-        })
-        .collect()
+        });
+    }
+    states
 }
 
 /// A draw of blocks of one site in one state.
@@ -177,10 +178,10 @@ fn draw(naming: &Naming, states: &[State]) -> Vec<((u32, State), Draw)> {
 /// Dominators of a position, outermost first, itself left out unless it is alone.
 fn chain(dominators: &Dominators, position: u32) -> Vec<u32> {
     let mut chain = Vec::new();
-    let mut at = dominators.of[position as usize];
+    let mut at = dominators.of(position as usize);
     while at != NONE && chain.len() < 1 << 20 {
         chain.push(at);
-        at = dominators.of[at as usize];
+        at = dominators.of(at as usize);
     }
     chain.reverse();
     chain
@@ -390,8 +391,7 @@ pub fn unheld(naming: &mut Naming, states: &mut [State]) -> Vec<Group> {
             {
                 group.blocker = u32::from(nodes.types[node as usize]) + 1;
             }
-            let edges = graph.first_edge[at as usize]..graph.first_edge[at as usize + 1];
-            let told = &graph.edges[edges.start as usize..edges.end as usize];
+            let told = graph.targets(at);
             let untold = match group.state {
                 State::Cyclic if !nodes.has(node, bits::GARBAGE) => untold(naming, node),
                 _ => Vec::new(),
@@ -451,8 +451,7 @@ fn leads(naming: &Naming) -> Vec<Lead> {
     let nodes = &naming.world.nodes;
     let mut referred = vec![false; graph.order.len() - held];
     for at in held..graph.order.len() {
-        let edges = graph.first_edge[at]..graph.first_edge[at + 1];
-        for &to in &graph.edges[edges.start as usize..edges.end as usize] {
+        for &to in graph.targets(at as u32) {
             let to = graph.position[to as usize];
             if to != NONE && to as usize >= held && to as usize != at {
                 referred[to as usize - held] = true;
@@ -541,9 +540,7 @@ fn untold(naming: &Naming, node: u32) -> Vec<u32> {
     if !nodes.has(node, bits::CONTAINER) || !nodes.is_block(node) {
         return Vec::new();
     }
-    let position = graph.position[node as usize] as usize;
-    let edges = graph.first_edge[position]..graph.first_edge[position + 1];
-    let told = &graph.edges[edges.start as usize..edges.end as usize];
+    let told = graph.targets(graph.position[node as usize]);
     let end = nodes.address(node) + nodes.len(node);
     (nodes.object(node) + 16..end.saturating_sub(7))
         .step_by(8)

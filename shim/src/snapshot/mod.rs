@@ -22,6 +22,7 @@ mod memory;
 mod naming;
 mod nodes;
 mod objects;
+mod retained;
 mod search;
 mod table;
 mod words;

@@ -6,12 +6,12 @@ use hashbrown::HashMap;
 use pyshim_dump::heap::{Node, NodeKind, Step};
 
 use crate::python::objects::{self as py, flags};
-use crate::snapshot::child::Retained;
 use crate::snapshot::content::Reader;
 use crate::snapshot::graph::World;
 use crate::snapshot::inputs::Inputs;
 use crate::snapshot::nodes::{NO_TYPE, NONE, bits};
 use crate::snapshot::objects::Shape;
+use crate::snapshot::retained::Retained;
 use crate::snapshot::search::{Found, Root};
 use crate::snapshot::words::{self, Way};
 
@@ -62,7 +62,7 @@ pub struct Naming<'a, 'w> {
     /// The nodes so far.
     pub nodes: Vec<Node>,
     /// The position of each node.
-    positions: Vec<u32>,
+    pub positions: Vec<u32>,
     /// Position in the graph to node, plus one.
     known: HashMap<u32, u32>,
 }
@@ -167,7 +167,7 @@ impl<'a, 'w> Naming<'a, 'w> {
 
     fn bare(&mut self, position: u32) -> Node {
         let graph_node = self.node_at(position);
-        let (retained, count) = self.retained.get(position as usize).unwrap_or_default();
+        let retained = self.retained.get(position as usize).unwrap_or_default();
         let object = self.is_object(position);
         let type_ = self.world.nodes.types[graph_node as usize];
         let name = match object {
@@ -181,7 +181,6 @@ impl<'a, 'w> Naming<'a, 'w> {
             type_: if type_ == NO_TYPE { 0 } else { u32::from(type_) + 1 },
             bytes: self.world.nodes.bytes(graph_node),
             retained,
-            retained_count: count.into(),
             site: match self.world.nodes.is_block(graph_node) {
                 true => self.world.nodes.site[graph_node as usize] + 1,
                 false => 0,
@@ -400,9 +399,7 @@ impl<'a, 'w> Naming<'a, 'w> {
             if position == NONE || seen.len() > NEAR {
                 continue;
             }
-            let edges =
-                graph.first_edge[position as usize]..graph.first_edge[position as usize + 1];
-            for &next in &graph.edges[edges.start as usize..edges.end as usize] {
+            for &next in graph.targets(position) {
                 // Types and modules lead everywhere.
                 let everywhere = self.world.nodes.has(next, bits::OBJECT)
                     && self

@@ -259,10 +259,14 @@ fn is_address(map: &Map, word: u64) -> bool {
     word >= 4096 && word & 7 == 0 && map.readable(word as usize, 8)
 }
 
+/// So many blocks before their turn they are fetched from memory.
+pub const AHEAD: u32 = 24;
+
 /// Finds the objects among the blocks. (Debug hooks lie below ours: what they put before a block is
 /// no part of it here.)
 pub fn recognise(nodes: &mut Nodes, types: &mut Types, map: &Map) {
     for node in 0..nodes.blocks() {
+        nodes.prefetch(node + AHEAD);
         let (start, len) = (nodes.address(node), nodes.len(node));
         let mut shift = 0;
         // Without a collector's head; with one; with two words more before that (3.11 and later).

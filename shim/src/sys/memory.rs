@@ -78,6 +78,19 @@ pub unsafe fn unmap(at: *mut u8, len: usize) {
     let _ = unsafe { syscall(libc::SYS_munmap, [at as usize, len, 0, 0, 0, 0]) };
 }
 
+/// Makes a range longer or shorter, and moves it if it must.
+///
+/// # Safety
+/// The range must be ours, and nobody may refer to it but the caller.
+pub unsafe fn resize(at: *mut u8, len: usize, wanted: usize) -> Result<*mut u8, Errno> {
+    let may_move = libc::MREMAP_MAYMOVE as usize;
+    // SAFETY: the caller owns the range; what it moves to is of the kernel's choice.
+    let moved = unsafe { syscall(libc::SYS_mremap, [at as usize, len, wanted, may_move, 0, 0])? };
+    forget_mapping(at as usize);
+    note_mapping(moved, wanted);
+    Ok(moved as *mut u8)
+}
+
 /// Our own mappings, to tell how much of the resident set is ours.
 static MAPPINGS: [[AtomicUsize; 2]; 512] = [const { [const { AtomicUsize::new(0) }; 2] }; 512];
 
