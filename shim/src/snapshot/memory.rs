@@ -1,5 +1,7 @@
 //! The process's memory map, and reading what may not be there.
 
+use core::cell::Cell;
+
 use crate::sys;
 
 /// What a region is.
@@ -45,6 +47,8 @@ pub struct Map {
     pub regions: Vec<Region>,
     /// Paths of mapped files.
     pub files: Vec<String>,
+    /// The region that was found last: most reads go where the one before went.
+    last: Cell<usize>,
 }
 
 impl Map {
@@ -114,9 +118,15 @@ impl Map {
 
     /// The region that holds `address`.
     pub fn find(&self, address: usize) -> Option<&Region> {
+        let holds = |region: &&Region| (region.start..region.end).contains(&address);
+        if let Some(region) = self.regions.get(self.last.get()).filter(holds) {
+            return Some(region);
+        }
         let after = self.regions.partition_point(|region| region.start <= address);
-        let region = self.regions.get(after.checked_sub(1)?)?;
-        (address < region.end).then_some(region)
+        let at = after.checked_sub(1)?;
+        let region = self.regions.get(at).filter(holds)?;
+        self.last.set(at);
+        Some(region)
     }
 
     /// Where the image of the program file ends that the region at this position is a part of: behind

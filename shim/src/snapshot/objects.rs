@@ -260,7 +260,7 @@ fn is_address(map: &Map, word: u64) -> bool {
 }
 
 /// So many blocks before their turn they are fetched from memory.
-pub const AHEAD: u32 = 24;
+pub const AHEAD: u32 = 64;
 
 /// Finds the objects among the blocks. (Debug hooks lie below ours: what they put before a block is
 /// no part of it here.)
