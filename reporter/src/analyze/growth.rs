@@ -71,6 +71,14 @@ impl Times {
         self
     }
 
+    /// The same for a run that ends at this point of the timeline already.
+    pub fn until(&self, dump: &Dump, point: usize) -> Times {
+        let end_ms = dump.timeline.points.get(point).map_or(self.end_ms, |point| point.at_ms);
+        let points = point.min(self.points);
+        let after = points.saturating_sub(self.first) + 1;
+        Times { end_ms, points, separated: self.separated && after >= FEWEST, ..self.clone() }
+    }
+
     /// Points of the timeline that belong to the run.
     pub fn points(&self) -> usize {
         self.points

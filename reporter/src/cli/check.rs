@@ -20,7 +20,7 @@ use super::{EXCEEDED, Streams, WRONG, complain, print};
     reporter check new.dump --baseline main/ --max-increase allocated=5% --format junit > memory.xml\n\n\
     Several dumps are several runs of the same work, and their mean counts; dumps of a process and of\n\
     its children are one run; a folder stands for all dumps in it. With two baselines or more the noise\n\
-    between them is measured, and what is within it exceeds no gate. Changes up to 2 % (of growth,\n\
+    between them is measured, and what is within it exceeds no gate. Changes up to 3 % (of growth,\n\
     25 %), and at least 4 KiB, 64 blocks, 1 KiB/s, count as noise without measurement; of that 2/N is\n\
     left with N > 2 baselines.\n\n\
     --max-increase holds for the sum over all sites and for each site alone; a part is one of the\n\

@@ -20,7 +20,7 @@ use super::{Streams, WRONG, complain, print};
     Each side may have several runs: a folder stands for all dumps in it, and --old and --new add more.\n\
     Dumps of a process and of its children are one run. Sites are matched although lines moved and the\n\
     checkout lies elsewhere. With two old runs or more the noise between them is measured, and changes\n\
-    within it are not reported. Changes up to 2 % (of growth, 25 %), and at least 4 KiB, 64 blocks,\n\
+    within it are not reported. Changes up to 3 % (of growth, 25 %), and at least 4 KiB, 64 blocks,\n\
     1 KiB/s, count as noise without measurement; of that 2/N is left with N > 2 old runs.\n\n\
     The exit status is 0 whether or not there are differences; reporter check is the gate.")]
 pub struct Arguments {

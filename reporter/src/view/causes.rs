@@ -58,11 +58,13 @@ pub fn title(report: &Report) -> (&'static str, String) {
         }
         Some(false) => {
             let error = verdict.growth.map_or(0.0, |growth| growth.error);
+            let rose = verdict.growth.is_some_and(|growth| growth.per_second > 2.0 * growth.error);
+            let so = if rose { "did not go on" } else { "is no growth" };
             let error = match rate(2.0 * error) {
                 text if error > 0.0 => format!(" ± {}", text.trim_start_matches('+')),
                 _ => String::new(),
             };
-            ("NOTHING GROWS", format!("{}{error} after start-up, which is no growth", rate(speed)))
+            ("NOTHING GROWS", format!("{}{error} after start-up, which {so}", rate(speed)))
         }
     }
 }

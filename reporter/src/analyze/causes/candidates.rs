@@ -11,7 +11,7 @@ use pyshim_dump::heap::{Group, Member, State};
 use crate::analyze::course::{Course, Weight};
 use crate::analyze::growth::{NONE, Trend, trends};
 use crate::analyze::holders::{Holder, Holders};
-use crate::analyze::stacks::{LocationId, last};
+use crate::analyze::stacks::LocationId;
 
 use super::everywhere;
 use super::places::{Place, Places};
@@ -132,7 +132,7 @@ fn rest(scene: &Scene, places: &mut Places) -> Vec<Candidate> {
             *slot = *keys.entry(key).or_insert(next);
         }
     }
-    let bytes = |site| last(scene.dump, site).bytes;
+    let bytes = |site| scene.last(site as u32).bytes;
     let rising: Vec<bool> = trends(scene.dump, &scene.times, &entity_of, keys.len(), bytes)
         .iter()
         .map(|trend| {

@@ -106,7 +106,8 @@ fn above(heap: &Heap, outer: u32, inner: u32) -> bool {
     false
 }
 
-fn absorb(larger: &mut Candidate, smaller: Candidate) {
+/// Makes one set a part of another.
+pub fn absorb(larger: &mut Candidate, smaller: Candidate) {
     let mut members: HashMap<u32, Member> =
         larger.members.iter().map(|member| (member.site, *member)).collect();
     for member in &smaller.members {

@@ -3,8 +3,8 @@
 //!
 //! Growth, not size, makes a cause. Blocks with one explanation grow together
 //! ([`candidates`], [`merge`]); what is resident beyond live blocks has causes
-//! of its own ([`resident`]); and where nothing grows, much may still come and
-//! go ([`churn`]).
+//! of its own ([`resident`]); what grew may have been let go right before the end
+//! ([`release`]); and where nothing grows, much may still come and go ([`churn`]).
 
 mod candidates;
 mod cause;
@@ -13,6 +13,7 @@ mod everywhere;
 mod evidence;
 mod merge;
 mod places;
+mod release;
 mod resident;
 mod scene;
 #[cfg(test)]
@@ -50,11 +51,11 @@ pub fn causes(mut places: Places, options: &Options) -> (Vec<Cause>, Verdict) {
             continue;
         }
         known = true;
-        let mut own = of_process(&scene, &mut places);
+        let (mut own, heaps) = of_process(&scene, &mut places);
         let beyond = own.iter().filter(|it| it.kind == Kind::Mapping || is_retention(it));
         let beyond: f64 = beyond.map(|cause| cause.growth.per_second.max(0.0)).sum();
-        growth += scene.growth.slope + beyond;
-        variance += scene.growth.variance;
+        growth += heaps.slope + beyond;
+        variance += heaps.variance;
         if dumps.len() > 1 {
             own.iter_mut().for_each(|cause| cause.pid = Some(loaded.dump.pid));
         } else {
@@ -94,7 +95,8 @@ fn sum(causes: &[Cause]) -> f64 {
     growing.map(|cause| cause.growth.per_second.max(0.0)).sum()
 }
 
-fn of_process(scene: &Scene, places: &mut Places) -> Vec<Cause> {
+/// The causes in one process, and how its heaps grew.
+fn of_process(scene: &Scene, places: &mut Places) -> (Vec<Cause>, Trend) {
     let found = candidates::candidates(scene, places);
     let merged = merge::merge(scene, places, found.clone());
     let matters = |it: &Candidate| {
@@ -110,10 +112,20 @@ fn of_process(scene: &Scene, places: &mut Places) -> Vec<Cause> {
         })
         .collect();
     causes.extend(resident::causes(scene, places, &found));
+    let mut growth = scene.growth;
+    if let Some(before) = release::before(scene) {
+        let released = release::causes(&before, scene.times.end_ms(), places);
+        if !released.is_empty() {
+            // That its memory stays with the allocators for the moment until the end is no cause.
+            causes.retain(|it| !is_retention(it));
+            causes.extend(released);
+            growth = before.growth;
+        }
+    }
     if causes.is_empty() {
         causes.extend(churn::cause(scene, places));
     }
-    causes
+    (causes, growth)
 }
 
 /// What kind of cause a set of blocks is.

@@ -28,34 +28,46 @@ pub struct Scene<'a> {
     pub growth: Trend,
     /// Bytes of each site in the snapshot, over all states.
     pub found: HashMap<u32, u64>,
+    /// What is live of each site at a moment before the last one, if the scene ends there.
+    until: Option<Vec<Amount>>,
 }
 
 impl<'a> Scene<'a> {
     /// Of a dump; growth counts from `since`, if it has a mark of that name.
     pub fn new(at: usize, dump: &'a Dump, since: Option<&str>) -> Scene<'a> {
         let times = Times::since_mark(dump, since);
+        Scene::at(at, dump, times, dump.heap.as_ref(), None)
+    }
+
+    /// The same as it stood at a point of the timeline, with so much live of each site.
+    pub fn until(&self, point: usize, live: Vec<Amount>) -> Scene<'a> {
+        let times = self.times.until(self.dump, point);
+        let heap = self.heap.filter(|heap| heap.at_ms <= times.end_ms());
+        Scene::at(self.at, self.dump, times, heap, Some(live))
+    }
+
+    fn at(
+        at: usize,
+        dump: &'a Dump,
+        times: Times,
+        heap: Option<&'a Heap>,
+        until: Option<Vec<Amount>>,
+    ) -> Scene<'a> {
         let mut found: HashMap<u32, u64> = HashMap::new();
-        for one in dump.heap.iter().flat_map(|heap| &heap.sites) {
+        for one in heap.iter().flat_map(|heap| &heap.sites) {
             let sum = found.entry(one.site).or_default();
             *sum = sum.saturating_add(one.bytes);
         }
-        let mut scene = Scene {
-            at,
-            dump,
-            heap: dump.heap.as_ref(),
-            times,
-            live: 0,
-            growth: Trend::default(),
-            found,
-        };
-        let heaps: Vec<u32> = (0..dump.sites.len())
-            .map(|site| if scene.is_mapping(site as u32) { NONE } else { 0 })
-            .collect();
-        let bytes = |site| last(dump, site).bytes;
-        scene.live = (0..dump.sites.len())
-            .filter(|&site| !scene.is_mapping(site as u32))
-            .fold(0, |sum, site| sum.saturating_add(bytes(site)));
+        let (live, growth) = (0, Trend::default());
+        let mut scene = Scene { at, dump, heap, times, live, growth, found, until };
+        let sites = 0..dump.sites.len() as u32;
+        let heaps: Vec<u32> =
+            sites.clone().map(|site| if scene.is_mapping(site) { NONE } else { 0 }).collect();
+        scene.live = sites
+            .filter(|&site| !scene.is_mapping(site))
+            .fold(0, |sum, site| sum.saturating_add(scene.last(site).bytes));
         if scene.times.separated {
+            let bytes = |site| scene.last(site as u32).bytes;
             let all = trends(dump, &scene.times, &heaps, 1, bytes);
             scene.growth = all.first().copied().unwrap_or_default();
         }
@@ -70,7 +82,10 @@ impl<'a> Scene<'a> {
 
     /// What of a site is live at the end.
     pub fn last(&self, site: u32) -> Amount {
-        last(self.dump, site as usize)
+        match &self.until {
+            Some(live) => live.get(site as usize).copied().unwrap_or_default(),
+            None => last(self.dump, site as usize),
+        }
     }
 
     /// The part that `bytes` are of what the snapshot found of a site.
@@ -83,7 +98,7 @@ impl<'a> Scene<'a> {
 
     /// Courses of sets of sites.
     pub fn courses(&self, weights: &[Weight], count: usize) -> Vec<Course> {
-        let bytes = |site| last(self.dump, site).bytes;
+        let bytes = |site| self.last(site as u32).bytes;
         Course::of_sites(self.dump, &self.times, weights, count, bytes)
     }
 
@@ -105,7 +120,10 @@ impl<'a> Scene<'a> {
     /// What keeps the search from being a proof about a group with so many leading blocks.
     pub fn gaps(&self, leaders: u64) -> Vec<String> {
         let Some(heap) = self.heap else {
-            return vec!["no heap snapshot: who holds it is not known".into()];
+            return vec![match self.dump.heap {
+                Some(_) => "the heap snapshot came after that: who held it is not known".into(),
+                None => "no heap snapshot: who holds it is not known".into(),
+            }];
         };
         let search = &heap.search;
         let mut gaps = Vec::new();

@@ -6,7 +6,7 @@
 //! say little about the spread: t would be 63.7 and hide whatever is noisy at
 //! all, so that then 95 % have to do (12.7). Five runs say much more (4.6).
 //!
-//! With one old run nothing is measured, and 2 % of a figure (a quarter of a
+//! With one old run nothing is measured, and 3 % of a figure (a quarter of a
 //! speed) pass for noise, and at least 4 KiB, 64 blocks, 1 KiB/s. So they do with
 //! two, which may agree by chance; of N old runs that agree, 2/N of this is left.
 
@@ -83,8 +83,9 @@ fn student(freedom: usize) -> f64 {
 /// of the thousand sites that a sampled run has.
 const CERTAIN: f64 = 3.3;
 
-/// Part of the old figure that may change unnoticed where nothing measures the noise.
-pub const TOLERANCE: f64 = 0.02;
+/// Part of the old figure that may change unnoticed where nothing measures the noise: how often an
+/// interpreter allocates while it starts was seen to vary by 2.5 %.
+pub const TOLERANCE: f64 = 0.03;
 /// The same of a speed, which depends on that of the machine.
 pub const TOLERANCE_OF_GROWTH: f64 = 0.25;
 
@@ -114,9 +115,9 @@ mod tests {
 
     #[test]
     fn one_baseline_has_a_tolerance() {
-        assert_eq!(change(&[1e6], &[1.019e6]).verdict, Verdict::Quiet);
-        assert_eq!(change(&[1e6], &[1.021e6]).verdict, Verdict::More);
-        assert_eq!(change(&[1e6], &[0.979e6]).verdict, Verdict::Less);
+        assert_eq!(change(&[1e6], &[1.029e6]).verdict, Verdict::Quiet);
+        assert_eq!(change(&[1e6], &[1.031e6]).verdict, Verdict::More);
+        assert_eq!(change(&[1e6], &[0.969e6]).verdict, Verdict::Less);
         assert_eq!(change(&[0.0], &[4096.0]).verdict, Verdict::Quiet);
         assert_eq!(change(&[0.0], &[4097.0]).verdict, Verdict::More);
     }
@@ -128,10 +129,10 @@ mod tests {
         assert_eq!(change(&noisy, &[400_000.0]).verdict, Verdict::More);
         // What they agree on may still change a little: the less, the more they are.
         let steady = [1e6; 4];
-        assert_eq!(change(&steady, &[1.01e6]).verdict, Verdict::Quiet);
-        assert_eq!(change(&steady, &[1.0101e6]).verdict, Verdict::More);
-        assert_eq!(change(&steady[..2], &[1.02e6]).verdict, Verdict::Quiet);
-        assert_eq!(change(&steady[..2], &[1.0201e6]).verdict, Verdict::More);
+        assert_eq!(change(&steady, &[1.015e6]).verdict, Verdict::Quiet);
+        assert_eq!(change(&steady, &[1.0151e6]).verdict, Verdict::More);
+        assert_eq!(change(&steady[..2], &[1.03e6]).verdict, Verdict::Quiet);
+        assert_eq!(change(&steady[..2], &[1.0301e6]).verdict, Verdict::More);
     }
 
     #[test]

@@ -167,7 +167,7 @@ fn noise(noise: Noise) -> String {
             format!("noise was measured on {old} old runs; changes within it are left out")
         }
         _ => {
-            "one old run: changes up to 2 % (of growth, 25 %), and at least 4 KiB, 64 blocks, 1 KiB/s, count as noise; more old runs measure it".into()
+            "one old run: changes up to 3 % (of growth, 25 %), and at least 4 KiB, 64 blocks, 1 KiB/s, count as noise; more old runs measure it".into()
         }
     }
 }
