@@ -83,8 +83,7 @@ pub fn causes(before: &Scene, end_ms: u64, places: &mut Places) -> Vec<Cause> {
         let left = it.members.iter().map(|one| last(before.dump, one.site as usize).bytes);
         left.fold(0, u64::saturating_add) < it.bytes / 2
     };
-    let matters =
-        |it: &&Candidate| growth::matters(&it.trend, it.course.end() as u64, before.live);
+    let matters = |it: &&Candidate| growth::matters(&it.trend, it.course.end() as u64, before.live);
     let ago = milliseconds(end_ms.saturating_sub(before.times.end_ms()));
     let cause = |candidate: &Candidate| {
         let kind = kind(before, places, candidate)?;
