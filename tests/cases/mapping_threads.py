@@ -21,4 +21,3 @@ for tick in ticks(30):
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()  # LEAK
     waiting.append(thread)
-done.set()

@@ -23,6 +23,8 @@ const END_MS: u64 = 500;
 const ENOUGH: u64 = 64 << 10;
 /// The part of what had grown that has to be given back.
 const MUCH: u64 = 10;
+/// No more than one part of so many of it is left. A copy that was made in order to grow leaves half.
+const LEFT: u64 = 4;
 
 /// The process as it stood when most was live, if much of that was let go right before the end.
 pub fn before<'a>(scene: &Scene<'a>) -> Option<Scene<'a>> {
@@ -81,7 +83,7 @@ pub fn causes(before: &Scene, end_ms: u64, places: &mut Places) -> Vec<Cause> {
     let mut merged = merge::merge(before, places, found);
     let gone = |it: &Candidate| -> bool {
         let left = it.members.iter().map(|one| last(before.dump, one.site as usize).bytes);
-        left.fold(0, u64::saturating_add) < it.bytes / 2
+        left.fold(0, u64::saturating_add) < it.bytes / LEFT
     };
     let matters = |it: &&Candidate| growth::matters(&it.trend, it.course.end() as u64, before.live);
     let ago = milliseconds(end_ms.saturating_sub(before.times.end_ms()));
