@@ -1,5 +1,6 @@
 //! Blobs: what is rewritten as a whole, because it changes shape over time.
 
+use crate::reader::{Amount, Totals};
 use crate::varint::{Input, put, unzigzag, zigzag};
 
 /// Live memory of every site at a bounded number of moments.
@@ -183,6 +184,52 @@ impl Census {
             });
         }
         Some(Census { at_ms, sites })
+    }
+}
+
+/// What the arrays held when nothing changed any more, in a twentieth of the room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// In order of site, from 0 on.
+    pub sites: Vec<SiteNumbers>,
+}
+
+/// The numbers of one site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SiteNumbers {
+    /// What came and went.
+    pub totals: Totals,
+    /// Live at the peak.
+    pub peak: Amount,
+    /// Live before the interpreter's teardown.
+    pub last: Amount,
+}
+
+impl Numbers {
+    /// The bytes of the blob.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.sites.len() * 12);
+        put(&mut out, self.sites.len() as u64);
+        for site in &self.sites {
+            for amount in [site.totals.allocated, site.totals.freed, site.peak, site.last] {
+                put(&mut out, amount.blocks);
+                put(&mut out, amount.bytes);
+            }
+        }
+        out
+    }
+
+    /// Reads what [`Numbers::encode`] wrote.
+    pub fn decode(bytes: &[u8]) -> Option<Numbers> {
+        let mut input = Input(bytes);
+        let count = input.count()?;
+        let mut sites = Vec::with_capacity(count);
+        for _ in 0..count {
+            let mut amount = || Some(Amount { blocks: input.int()?, bytes: input.int()? });
+            let totals = Totals { allocated: amount()?, freed: amount()? };
+            sites.push(SiteNumbers { totals, peak: amount()?, last: amount()? });
+        }
+        Some(Numbers { sites })
     }
 }
 

@@ -80,6 +80,8 @@ pub enum BlobKind {
     Census = 1,
     /// The same at the moment before the interpreter's teardown.
     FinalCensus = 2,
+    /// The counters and moments of a dump that was packed: [`crate::blob::Numbers`].
+    Numbers = 3,
 }
 
 /// Number of blobs that the header has room for.
@@ -283,9 +285,18 @@ pub struct Beside {
     pub noted: AtomicU32,
     /// Bytes of the label.
     pub mark_len: AtomicU32,
+    /// [`DONE_PROCESS`] and [`DONE_COPY`]: who comes second packs the dump.
+    pub done: AtomicU32,
+    /// Zero.
+    pub pad: AtomicU32,
     /// The label of a moment, UTF-8.
     pub mark: [AtomicU8; MARK_LEN],
 }
+
+/// The process has sealed its dump ([`Beside::done`]).
+pub const DONE_PROCESS: u32 = 1;
+/// The copy that searched has written what it found ([`Beside::done`]).
+pub const DONE_COPY: u32 = 2;
 
 /// The longest label of a moment, in bytes.
 pub const MARK_LEN: usize = 128;

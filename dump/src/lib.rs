@@ -19,4 +19,4 @@ pub mod record;
 pub mod varint;
 
 pub use error::Error;
-pub use reader::{Amount, Dump, End, Mode, Module, Site, Snapshots, Stack, Totals};
+pub use reader::{Amount, Dump, End, Mode, Module, Site, Snapshots, Stack, Totals, pack};

@@ -299,6 +299,39 @@ fn truncated_dumps_are_refused() {
 }
 
 #[test]
+fn a_packed_dump_says_the_same() {
+    let folder = folder();
+    let whole = leaky().bytes();
+    let packed = pyshim_dump::pack(&whole).expect("it is sealed");
+    assert!(packed.len() < whole.len() / 4, "{} of {}", packed.len(), whole.len());
+    assert_eq!(pyshim_dump::pack(&packed), None, "once is enough");
+    let path = write(&folder, "it.dump", &whole);
+    let json = ["--format", "json"];
+    let expected = summarize(&path, &json).out;
+    let path = write(&folder, "it.dump", &packed);
+    assert_eq!(summarize(&path, &json).out, expected);
+
+    for len in (0..packed.len()).step_by(512) {
+        assert!(pyshim_dump::Dump::parse(&packed[..len]).is_err(), "{len} bytes");
+    }
+    for at in 0..packed.len() {
+        let mut bytes = packed.clone();
+        bytes[at] ^= 1 << (at % 8);
+        if pyshim_dump::Dump::parse(&bytes).is_ok() && at % 7 == 0 {
+            let path = write(&folder, "it.dump", &bytes);
+            assert!(summarize(&path, &json).out == expected, "byte {at}");
+        }
+    }
+}
+
+#[test]
+fn a_dump_that_is_not_sealed_is_not_packed() {
+    let mut maker = Maker::new();
+    maker.process("3.11.7", &["python"]);
+    assert_eq!(pyshim_dump::pack(&maker.bytes()), None);
+}
+
+#[test]
 fn bent_bits_change_nothing_or_are_refused() {
     let folder = folder();
     let whole = leaky().bytes();

@@ -14,6 +14,7 @@
 //! | [`live`], [`store`], [`peak`], [`epoch`] | the block is entered, and counted |
 //! | [`collector`] | definitions, modules, timeline and census go to the file |
 //! | [`snapshot`] | a copy of the process searches the heap: who holds what |
+//! | [`packing`] | the dump shrinks once all is written |
 //! | [`life`] | how all that begins, forks and ends |
 //!
 //! Nothing here may end, block or slow the program: see ARCHITECTURE.md.
@@ -35,6 +36,7 @@ mod live;
 mod log;
 mod mappings;
 mod native;
+mod packing;
 mod peak;
 mod python;
 mod real;

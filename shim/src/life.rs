@@ -505,6 +505,7 @@ pub fn end(kind: EndKind, status: i32) -> bool {
         STORE.lock().seal();
     }
     if kind != EndKind::Exec {
+        STORE.lock().finish(!snapshot::is_running());
         snapshot::linger();
     }
     drop(guard);

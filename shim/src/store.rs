@@ -16,6 +16,7 @@ use pyshim_dump::layout::{
     MAGIC, MAJOR, MAX_EXTENTS, MINOR, Moments, SEALED_LEN, sites_through,
 };
 
+use crate::packing;
 use crate::spin::SpinLock;
 use crate::sys::{self, Errno};
 
@@ -433,6 +434,14 @@ impl Store {
         crc.finalize()
     }
 
+    /// After [`Store::seal`], at the end of the process: the dump may shrink. `alone`: no copy of the
+    /// process is at work on a snapshot.
+    pub fn finish(&self, alone: bool) {
+        if header().sealed.load(Relaxed) != 0 && self.exists() {
+            packing::process_is_done(&self.path, self.identity, alone);
+        }
+    }
+
     /// Undoes [`Store::seal`]: the process lives on (a failed `exec`).
     pub fn unseal(&mut self) {
         header().sealed.store(0, Release);
@@ -493,6 +502,11 @@ impl HeapPlace {
             slot.active.store(self.index as u64 + 1, Release);
         }
         written
+    }
+
+    /// Nothing more will be written.
+    pub fn finish(&self) {
+        packing::copy_is_done(&self.path, self.identity);
     }
 }
 

@@ -13,11 +13,14 @@ use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use pyshim_dump::blob::{Census, Timeline};
 use pyshim_dump::heap::Heap;
 use pyshim_dump::record::{Frame, MOST_FRAMES};
-use pyshim_dump::{Dump, histogram};
+use pyshim_dump::{Dump, histogram, pack};
 
 fuzz_target!(|bytes: &[u8]| {
     match Dump::parse(bytes) {
-        Ok(dump) => check(dump),
+        Ok(dump) => {
+            check_packed(bytes, &dump);
+            check(dump);
+        }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 });
@@ -27,6 +30,16 @@ fuzz_target!(|bytes: &[u8]| {
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     shape::mutate(data, size, max_size, seed)
 });
+
+fn check_packed(bytes: &[u8], dump: &Dump) {
+    let Some(packed) = pack(bytes) else { return };
+    let packed = Dump::parse(&packed).expect("what can be read can be read when it is packed");
+    assert_eq!(format!("{:?}", packed.sites), format!("{:?}", dump.sites));
+    assert_eq!(packed.timeline, dump.timeline);
+    assert_eq!((&packed.census, &packed.final_census), (&dump.census, &dump.final_census));
+    assert_eq!(packed.heap, dump.heap);
+    assert_eq!((packed.codes, packed.texts), (dump.codes.clone(), dump.texts.clone()));
+}
 
 fn check(mut dump: Dump) {
     for site in &dump.sites {

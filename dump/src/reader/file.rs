@@ -103,6 +103,7 @@ impl<'a> File<'a> {
             BlobKind::Timeline => "the timeline",
             BlobKind::Census => "the census",
             BlobKind::FinalCensus => "the last census",
+            BlobKind::Numbers => "the counters",
         };
         self.corrupt(what, offset_of!(Header, blobs) + kind as usize * size_of::<BlobSlot>())
     }
@@ -223,7 +224,7 @@ impl<'a> File<'a> {
     }
 
     pub(super) fn blob(&self, kind: BlobKind) -> Result<Option<&'a [u8]>, Error> {
-        const { assert!((BlobKind::FinalCensus as usize) < BLOBS) };
+        const { assert!((BlobKind::Numbers as usize) < BLOBS) };
         let slot = offset_of!(Header, blobs) + kind as usize * size_of::<BlobSlot>();
         self.slot(slot).map_err(|_| self.corrupt_blob(kind))
     }
@@ -250,7 +251,7 @@ impl<'a> File<'a> {
         }
     }
 
-    fn slot(&self, slot: usize) -> Result<Option<&'a [u8]>, Damaged> {
+    pub(super) fn slot(&self, slot: usize) -> Result<Option<&'a [u8]>, Damaged> {
         let copy = match self.u64(slot + offset_of!(BlobSlot, active)) {
             0 => return Ok(None),
             active @ 1..=2 => slot + (active as usize - 1) * size_of::<BlobCopy>(),
@@ -270,4 +271,4 @@ impl<'a> File<'a> {
 }
 
 /// The bytes that a slot names are not there, or not what they were.
-struct Damaged;
+pub(super) struct Damaged;

@@ -1,11 +1,15 @@
 //! From the bytes of a dump to its content.
 //!
 //! `file` finds the parts and checks them, `parse` makes the content of them,
-//! `frames` keeps the stacks.
+//! `frames` keeps the stacks. `pack` takes a dump apart and puts it together
+//! without the room that only a running process needs.
 
 mod file;
 mod frames;
+mod pack;
 mod parse;
+
+pub use pack::pack;
 
 use crate::blob::{Census, Timeline};
 use crate::heap::Heap;

@@ -4,7 +4,7 @@ use core::mem::{offset_of, size_of};
 
 use super::file::{Array, File, Piece};
 use super::{Amount, Dump, Mode, Module, Site, Stack, Totals};
-use crate::blob::{Census, Timeline};
+use crate::blob::{Census, Numbers, SiteNumbers, Timeline};
 use crate::error::Error;
 use crate::layout::{BlobKind, Counters, ExtentKind, GAUGES, Header, LOSSES, Moments, Snapshot};
 use crate::record::{self, Process, Record, Step};
@@ -91,37 +91,17 @@ impl Dump {
             let at = offset_of!(Header, peak_ns) + (peak_bank as usize - 1) * 8;
             self.peak_ns = Some(file.u64(at));
         }
-        let counters = Array::new(file, extents, ExtentKind::Counters, size_of::<Counters>())?;
-        let moments = Array::new(file, extents, ExtentKind::Moments, size_of::<Moments>())?;
-        if count > counters.len() || count > moments.len() {
+        let numbers = numbers(file, extents)?;
+        if count > numbers.len() {
             return Err(file.corrupt("the number of sites", offset_of!(Header, site_count)));
         }
-        self.sites.reserve_exact(count);
-        for id in 0..count {
-            let (at, moment) = (counters.offset(id), moments.offset(id));
-            let (Some(at), Some(moment)) = (at, moment) else {
-                return Err(file.corrupt("the number of sites", offset_of!(Header, site_count)));
-            };
-            let held = file.tally(at + offset_of!(Counters, held));
-            let free = file.tally(at + offset_of!(Counters, free));
-            let peak = match peak_bank {
-                0 => Amount::default(),
-                bank => file.amount(
-                    moment
-                        + offset_of!(Moments, peak)
-                        + (bank as usize - 1) * size_of::<Snapshot>(),
-                ),
-            };
-            self.sites.push(Site {
-                stack: None,
-                totals: Totals {
-                    allocated: held.allocated + free.allocated,
-                    freed: held.freed + free.freed,
-                },
-                peak,
-                last: file.amount(moment + offset_of!(Moments, last)),
-            });
-        }
+        let site = |one: &SiteNumbers| Site {
+            stack: None,
+            totals: one.totals,
+            peak: one.peak,
+            last: one.last,
+        };
+        self.sites.extend(numbers.iter().take(count).map(site));
         Ok(())
     }
 
@@ -180,6 +160,41 @@ impl Dump {
         }
         Some(())
     }
+}
+
+/// The numbers of all sites: the blob of a packed dump, or else what stands in the arrays.
+pub(super) fn numbers(file: &File, extents: &[Piece]) -> Result<Vec<SiteNumbers>, Error> {
+    if let Some(bytes) = file.blob(BlobKind::Numbers)? {
+        let numbers = Numbers::decode(bytes).ok_or(file.corrupt_blob(BlobKind::Numbers))?;
+        return Ok(numbers.sites);
+    }
+    let at = offset_of!(Header, site_count);
+    let (count, damage) = (file.u32(at) as usize, || file.corrupt("the number of sites", at));
+    let peak_bank = file.u32(offset_of!(Header, peak_bank)) as usize;
+    let counters = Array::new(file, extents, ExtentKind::Counters, size_of::<Counters>())?;
+    let moments = Array::new(file, extents, ExtentKind::Moments, size_of::<Moments>())?;
+    if count > counters.len() || count > moments.len() {
+        return Err(damage());
+    }
+    let mut numbers = Vec::with_capacity(count);
+    for id in 0..count {
+        let at = counters.offset(id).zip(moments.offset(id));
+        let (at, moment) = at.ok_or_else(damage)?;
+        let held = file.tally(at + offset_of!(Counters, held));
+        let free = file.tally(at + offset_of!(Counters, free));
+        let peak = peak_bank
+            .checked_sub(1)
+            .map(|bank| offset_of!(Moments, peak) + bank * size_of::<Snapshot>());
+        numbers.push(SiteNumbers {
+            totals: Totals {
+                allocated: held.allocated + free.allocated,
+                freed: held.freed + free.freed,
+            },
+            peak: peak.map_or(Amount::default(), |peak| file.amount(moment + peak)),
+            last: file.amount(moment + offset_of!(Moments, last)),
+        });
+    }
+    Ok(numbers)
 }
 
 /// What comes this far beyond the last one is passed over: a few bytes of the file shall not ask for

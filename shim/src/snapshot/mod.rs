@@ -35,6 +35,7 @@ use pyshim_dump::heap::Moment;
 use pyshim_dump::layout::{SnapshotFailure, SnapshotState};
 
 use crate::guard::{Guard, thread_pointer};
+use crate::packing;
 use crate::python::{self, walk};
 use crate::spin::SpinLock;
 use crate::store::{self, STORE};
@@ -227,6 +228,7 @@ fn take(_: &Guard, moment: Moment, under_lock: bool) {
         Err(_) => return fail(SnapshotFailure::Room),
     };
     beside.state.store(SnapshotState::Running as u32, SeqCst);
+    packing::copy_begins();
     let sp = stack_pointer();
     let mask = sys::block_signals();
     // The copy must find these whole.
@@ -291,6 +293,12 @@ fn abandon() {
         }
     }
     beside.pid.store(0, Relaxed);
+}
+
+/// Whether a copy of the process searches.
+pub fn is_running() -> bool {
+    let pid = store::header().beside.pid.load(Relaxed);
+    pid != 0 && !sys::has_ended(pid)
 }
 
 /// At the end of the process: in a container's first process the copy would end with it.
@@ -367,6 +375,7 @@ fn run(
     } else {
         fail(SnapshotFailure::Write);
     }
+    place.finish();
     loop {
         sys::exit_group(0);
     }

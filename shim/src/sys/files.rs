@@ -30,13 +30,56 @@ pub fn unlink(path: &[u8]) {
     }
 }
 
-/// Device and inode of an open file.
-pub fn identity(fd: i32) -> Option<(u64, u64)> {
+/// What the system knows of an open file.
+#[derive(Clone, Copy, Debug)]
+pub struct Status {
+    /// Device and inode.
+    pub identity: (u64, u64),
+    /// Length in bytes.
+    pub len: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// User id of the owner.
+    pub owner: u32,
+    /// Names that it has.
+    pub links: u64,
+}
+
+/// See [`Status`].
+pub fn status(fd: i32) -> Option<Status> {
     // SAFETY: all-zero bytes are a valid `stat`, which is plain data.
     let mut stat: libc::stat = unsafe { core::mem::zeroed() };
     // SAFETY: the kernel writes one `stat`; the glibc layout is the kernel's on x86-64.
     unsafe { syscall(libc::SYS_fstat, [fd as usize, &raw mut stat as usize, 0, 0, 0, 0]) }.ok()?;
-    Some((stat.st_dev, stat.st_ino))
+    Some(Status {
+        identity: (stat.st_dev, stat.st_ino),
+        len: stat.st_size as u64,
+        mode: stat.st_mode & 0o7777,
+        owner: stat.st_uid,
+        links: stat.st_nlink,
+    })
+}
+
+/// Device and inode of an open file.
+pub fn identity(fd: i32) -> Option<(u64, u64)> {
+    status(fd).map(|file| file.identity)
+}
+
+/// Sets the permission bits of an open file.
+pub fn set_mode(fd: i32, mode: u32) -> Result<(), Errno> {
+    // SAFETY: no memory is involved.
+    unsafe { syscall(libc::SYS_fchmod, [fd as usize, mode as usize, 0, 0, 0, 0]) }.map(|_| ())
+}
+
+/// Gives the file `from` the name `to`, in place of the file that has it. Both end in a zero byte.
+pub fn rename(from: &[u8], to: &[u8]) -> bool {
+    let ended = from.last() == Some(&0) && to.last() == Some(&0);
+    // SAFETY: both are strings that end in zero, as was just checked.
+    ended
+        && unsafe {
+            syscall(libc::SYS_rename, [from.as_ptr() as usize, to.as_ptr() as usize, 0, 0, 0, 0])
+                .is_ok()
+        }
 }
 
 /// Gives the calling thread a descriptor table of its own, empty.

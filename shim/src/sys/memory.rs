@@ -166,3 +166,32 @@ pub fn read_memory(address: u64, buffer: &mut [u8]) -> bool {
     };
     copied == Ok(buffer.len())
 }
+
+/// The content of a file, mapped to be read.
+pub struct FileMap {
+    at: *const u8,
+    len: usize,
+}
+
+impl FileMap {
+    /// Maps `len` bytes, which is more than none.
+    pub fn new(fd: i32, len: usize) -> Option<FileMap> {
+        let (prot, flags) = (libc::PROT_READ as usize, libc::MAP_PRIVATE as usize);
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+        let at = unsafe { syscall(libc::SYS_mmap, [0, len, prot, flags, fd as usize, 0]) };
+        at.ok().map(|at| FileMap { at: at as *const u8, len })
+    }
+
+    /// The bytes. Nobody may make the file shorter meanwhile.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: `len` bytes were mapped readable, and stay so until this is dropped.
+        unsafe { core::slice::from_raw_parts(self.at, self.len) }
+    }
+}
+
+impl Drop for FileMap {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and the borrow in `bytes` ended.
+        unsafe { unmap(self.at.cast_mut(), self.len) };
+    }
+}

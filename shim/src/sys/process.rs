@@ -49,6 +49,12 @@ pub fn pid() -> u32 {
     unsafe { syscall(libc::SYS_getpid, [0; 6]) }.map_or(0, |pid| pid as u32)
 }
 
+/// The user id that files are made with.
+pub fn effective_user() -> u32 {
+    // SAFETY: takes no argument.
+    unsafe { syscall(libc::SYS_geteuid, [0; 6]) }.map_or(u32::MAX, |id| id as u32)
+}
+
 /// The parent process.
 pub fn parent_pid() -> u32 {
     // SAFETY: no arguments, cannot fail.

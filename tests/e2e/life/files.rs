@@ -1,8 +1,13 @@
 //! Descriptors and the names of dumps.
 
-use pyshim_dump::Dump;
-use pyshim_tests::compare::{assert_made, compare, finish};
-use pyshim_tests::{Run, on_every_interpreter};
+use std::path::Path;
+use std::time::Duration;
+
+use pyshim_dump::layout::{Counters, Moments};
+use pyshim_dump::record::Origin;
+use pyshim_dump::{Amount, Dump};
+use pyshim_tests::compare::{assert_made, compare, finish, made_by};
+use pyshim_tests::{Run, interpreters, on_every_interpreter};
 
 use super::{B1000, EXITED, assert_all_defined, ended};
 
@@ -59,6 +64,65 @@ fn a_childs_relative_path_is_one_from_the_start_too() {
             assert_made(dump, "life/chdir_fork.py", name, 1000, B1000);
         }
     });
+}
+
+/// Bytes of the counters of all sites in a dump that may still grow.
+fn counters(dump: &Dump) -> u64 {
+    (dump.sites.len() * (size_of::<Counters>() + size_of::<Moments>())) as u64
+}
+
+/// Waits until the copy that searches has ended, too.
+fn at_rest(path: &Path) -> Dump {
+    for _ in 0..1000 {
+        let dump = pyshim_tests::read(path);
+        let packed = dump.file_len < counters(&dump);
+        if packed && dump.snapshots.running.is_none() {
+            return dump;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("{} does not shrink", path.display());
+}
+
+#[test]
+fn a_large_dump_shrinks_at_the_end() {
+    on_every_interpreter(|python| {
+        // Without a snapshot the process is the last to write, with one its copy is.
+        for snapshot in ["off", "exit"] {
+            let ran = compare(|| {
+                let run = Run::python(python, "life/stacks.py");
+                run.env("PYSHIM_OUT", "it.dump").env("PYSHIM_SNAPSHOT", snapshot)
+            });
+            let dump = at_rest(&ran.dir().join("it.dump"));
+            assert!(dump.sites.len() > 30_000, "{} sites", dump.sites.len());
+            assert_eq!(dump.heap.is_some(), snapshot == "exit");
+            assert_eq!(ended(&dump), EXITED);
+            // (Until 3.10 a function's frames are small blocks of its own.)
+            let blocks = made_by(&dump, "keep").get(&Origin::PythonLarge).copied();
+            assert_eq!(blocks, Some(Amount { blocks: 30_000, bytes: 30_000 * B1000 }));
+            assert_all_defined(&dump);
+            let files = std::fs::read_dir(ran.dir()).expect("the folder");
+            let parts = files.filter(|file| {
+                let name = file.as_ref().expect("an entry").file_name();
+                name.to_string_lossy().contains("part")
+            });
+            assert_eq!(parts.count(), 0);
+        }
+    });
+}
+
+#[test]
+fn a_dump_with_a_second_name_keeps_both() {
+    let python = interpreters().last().expect("an interpreter");
+    let run = Run::python(python, "life/stacks.py").arg("linked");
+    let ran = run.env("PYSHIM_OUT", "it.dump").env("PYSHIM_SNAPSHOT", "off").shim().success();
+    let dumps = ["it.dump", "other.dump"].map(|name| {
+        let dump = pyshim_tests::read(&ran.dir().join(name));
+        assert!(dump.file_len > counters(&dump), "{name} was packed");
+        (dump.sites.len(), dump.end.is_some())
+    });
+    assert_eq!(dumps[0], dumps[1]);
+    assert!(dumps[0].1);
 }
 
 #[test]

@@ -1,0 +1,68 @@
+//! Packs the dump once the process has ended and nobody writes to it any more.
+//!
+//! That is up to the process itself, or to the copy of it that makes the last
+//! snapshot, whichever is done second. The packed dump gets the name of the old
+//! one in one step: whoever reads finds the one or the other, whole.
+
+use core::sync::atomic::Ordering::SeqCst;
+
+use pyshim_dump::layout::{DONE_COPY, DONE_PROCESS};
+
+use crate::store;
+use crate::sys;
+
+/// A smaller file is not worth the milliseconds.
+const WORTH: u64 = 4 << 20;
+
+/// The process has sealed its dump. `alone`: no copy of it is at work on a snapshot.
+pub fn process_is_done(path: &[u8], identity: (u64, u64), alone: bool) {
+    let done = store::header().beside.done.fetch_or(DONE_PROCESS, SeqCst);
+    if alone || done & DONE_COPY != 0 {
+        pack(path, identity);
+    }
+}
+
+/// The copy has written its snapshot, or could not.
+pub fn copy_is_done(path: &[u8], identity: (u64, u64)) {
+    let done = store::header().beside.done.fetch_or(DONE_COPY, SeqCst);
+    if done & DONE_PROCESS != 0 {
+        pack(path, identity);
+    }
+}
+
+/// A copy of the process is about to begin.
+pub fn copy_begins() {
+    store::header().beside.done.store(0, SeqCst);
+}
+
+/// If anything goes wrong the dump stays as it is.
+fn pack(path: &[u8], identity: (u64, u64)) {
+    let Ok(fd) = sys::open(path, libc::O_RDONLY | libc::O_NOFOLLOW, 0) else { return };
+    let packed = sys::status(fd)
+        .filter(|file| file.identity == identity && file.owner == sys::effective_user())
+        .filter(|file| file.len > WORTH && file.links == 1)
+        .and_then(|file| {
+            let content = sys::FileMap::new(fd, file.len as usize)?;
+            Some((pyshim_dump::pack(content.bytes())?, file))
+        })
+        .filter(|(packed, file)| (packed.len() as u64) < file.len.min(sys::file_size_limit()));
+    sys::close(fd);
+    if let Some((packed, file)) = packed {
+        replace(path, &packed, file.mode);
+    }
+}
+
+fn replace(path: &[u8], content: &[u8], mode: u32) {
+    let mut beside = path.strip_suffix(b"\0").unwrap_or(path).to_vec();
+    beside.extend_from_slice(b".part\0");
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
+    let Ok(fd) = sys::open(&beside, flags, 0o600) else { return };
+    let written = sys::allocate(fd, 0, content.len() as u64)
+        .and_then(|()| sys::write_at(fd, 0, content))
+        .and_then(|()| sys::set_mode(fd, mode))
+        .is_ok();
+    sys::close(fd);
+    if !(written && sys::rename(&beside, path)) {
+        sys::unlink(&beside);
+    }
+}
