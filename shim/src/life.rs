@@ -227,6 +227,7 @@ fn create_dump(forked: bool) -> bool {
             Failure::System(errno) => format!("{} (error {})", describe(errno.0), errno.0),
             Failure::SizeLimit => "the limit on file sizes leaves no room".into(),
             Failure::Moved | Failure::NoFile => "the file is gone".into(),
+            Failure::NoRoom => "there is no room for it".into(),
         };
         let path = String::from_utf8_lossy(&path);
         log::say(&format!(

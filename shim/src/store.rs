@@ -44,7 +44,12 @@ pub struct Store {
     log: *mut u8,
     log_capacity: usize,
     log_used: usize,
+    /// When to try again to make the file grow after that failed (`sys::monotonic_ns`).
+    again_ns: u64,
 }
+
+/// While there is no room, every new stack would ask for some.
+const BACK_OFF_NS: u64 = 100_000_000;
 
 // SAFETY: the raw pointer is a mapping of the process, not tied to a thread.
 unsafe impl Send for Store {}
@@ -60,6 +65,8 @@ pub enum Failure {
     SizeLimit,
     /// There is no file.
     NoFile,
+    /// There was no room a moment ago.
+    NoRoom,
 }
 
 impl From<Errno> for Failure {
@@ -150,6 +157,7 @@ impl Store {
             log: core::ptr::null_mut(),
             log_capacity: 0,
             log_used: 0,
+            again_ns: 0,
         }
     }
 
@@ -310,13 +318,21 @@ impl Store {
         if site_count() < CAPACITY.load(Relaxed) {
             return true;
         }
-        match self.with_file(Store::grow_arrays) {
-            Ok(()) => true,
-            Err(_) => {
-                lose(Lost::Growth);
-                false
-            }
+        self.grow(Store::grow_arrays).is_ok()
+    }
+
+    /// Makes the file larger, or notes that it cannot be.
+    fn grow(&mut self, more: fn(&mut Store, i32) -> Result<(), Failure>) -> Result<(), Failure> {
+        let now = sys::monotonic_ns();
+        if now < self.again_ns {
+            return Err(Failure::NoRoom);
         }
+        let grown = self.with_file(more);
+        if grown.is_err() {
+            lose(Lost::Growth);
+            self.again_ns = now + BACK_OFF_NS;
+        }
+        grown
     }
 
     /// Appends whole records.
@@ -329,8 +345,7 @@ impl Store {
             if room == 0 {
                 // What was copied of this batch stays beyond `log_len`, where nobody reads it,
                 // and the next batch must not follow it: put the position back.
-                if let Err(failure) = self.with_file(Store::grow_log) {
-                    lose(Lost::Growth);
+                if let Err(failure) = self.grow(Store::grow_log) {
                     let copied = records.len() - rest.len();
                     self.log_used -= copied.min(self.log_used);
                     return Err(failure);
