@@ -112,8 +112,22 @@ impl Course {
             return Trend { startup_bytes, ..Trend::default() };
         }
         let (slope, variance) = line(seconds, bytes, startup);
-        let goes_on = self.goes_on(seconds, bytes, startup);
+        let goes_on = self.goes_on(seconds, bytes, startup) || self.floor_goes_on(seconds, bytes);
         Trend { startup_bytes, goes_on, slope, variance }
+    }
+
+    /// Whether the floor rises all the time, and goes on: what is copied to grow may be seen twice at any
+    /// part of the points.
+    fn floor_goes_on(&self, seconds: &[f64], bytes: &[f64]) -> bool {
+        let floor = floor_of(bytes);
+        let startup = floor.first().map_or(0.0, |&first| first.min(self.startup()));
+        let lowest = |quarter: usize| {
+            let part = floor.get(floor.len() * quarter / 4..floor.len() * (quarter + 1) / 4);
+            part.unwrap_or_default().iter().copied().fold(f64::INFINITY, f64::min)
+        };
+        let step = (self.end() - startup) / 12.0;
+        (1..4).all(|quarter| lowest(quarter) - lowest(quarter - 1) >= step)
+            && self.goes_on(seconds, &floor, startup)
     }
 
     fn goes_on(&self, seconds: &[f64], bytes: &[f64], startup: f64) -> bool {
@@ -158,6 +172,18 @@ fn without_spikes(bytes: &[f64]) -> Vec<f64> {
         }
     }
     smooth
+}
+
+/// The lowest of each three in a row; the last is the end itself.
+fn floor_of(bytes: &[f64]) -> Vec<f64> {
+    let around = |at: usize| bytes.get(at.saturating_sub(1)..(at + 2).min(bytes.len()));
+    let lowest =
+        |at: usize| around(at).unwrap_or_default().iter().copied().fold(f64::INFINITY, f64::min);
+    let mut floor: Vec<f64> = (0..bytes.len()).map(lowest).collect();
+    if let (Some(slot), Some(&end)) = (floor.last_mut(), bytes.last()) {
+        *slot = end;
+    }
+    floor
 }
 
 /// Whether the last quarter goes higher than the one before, and both than the second, by a good part of
@@ -302,6 +328,45 @@ mod tests {
         assert!(goes_on(|at| at as f64 * if at % 5 == 2 { 2.0 } else { 1.0 }));
         assert!(goes_on(|at| at as f64 * if at % 2 == 1 { 2.0 } else { 1.0 }));
         assert!(goes_on(|at| at as f64 * if [20, 41, 52, 65].contains(&at) { 2.0 } else { 1.0 }));
+    }
+
+    /// The same sequence in each run, from 0 to 1.
+    fn draws(mut state: u64) -> impl FnMut() -> f64 {
+        move || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f64 / (1u64 << 24) as f64
+        }
+    }
+
+    #[test]
+    fn whatever_part_of_the_points_sees_it_twice() {
+        for part in [0.05, 0.1, 0.2, 0.3, 0.5] {
+            let seen = (0..400).filter(|&seed| {
+                let mut draw = draws(seed);
+                let twice: Vec<bool> = (0..80).map(|at| draw() < part * at as f64 / 80.0).collect();
+                goes_on(|at| at as f64 * if twice[at] && at < 79 { 2.0 } else { 1.0 })
+            });
+            assert!(seen.count() >= 388, "where {part} of the last are seen twice");
+        }
+    }
+
+    #[test]
+    fn noise_and_saws_of_any_pitch_do_not() {
+        for seed in 0..400 {
+            let mut draw = draws(seed);
+            let noise: Vec<f64> = (0..80).map(|_| draw()).collect();
+            assert!(
+                !goes_on(|at| noise[at] * if noise[79 - at] > 0.6 { 5.0 } else { 1.0 }),
+                "{seed}"
+            );
+            for pitch in [1.7, 2.3, 3.1, 4.7, 6.0, 10.0, 22.0] {
+                let phase = noise[0] * pitch;
+                let saw = |at: usize| (at as f64 + phase) % pitch + 0.3 * noise[at];
+                assert!(!goes_on(saw), "seed {seed}, pitch {pitch}");
+            }
+        }
     }
 
     #[test]
