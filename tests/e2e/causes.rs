@@ -273,7 +273,7 @@ fn measured(case: &Case, interpreter: &Interpreter) -> Result<String, Failed> {
     let grown = within(0.65, 0.95).saturating_sub(within(0.3, 0.6));
     let text = format!("{} grew by {} KiB in a third of its time", case.name, grown >> 10);
     println!("{text}");
-    let enough = case.tick.map_or(5 << 20, |tick| tick * ticks(&ran.stdout()).unwrap_or(0) / 4);
+    let enough = case.tick.map_or(5 << 20, |tick| tick * ticks(&ran.stdout()).unwrap_or(0) / 5);
     match case.kinds[0].as_str() {
         "none" | "churn" if grown > 1536 << 10 => Err(text.into()),
         "none" | "churn" => Ok(text),
