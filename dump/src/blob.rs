@@ -206,11 +206,11 @@ pub struct SiteNumbers {
 }
 
 impl Numbers {
-    /// The bytes of the blob.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.sites.len() * 12);
-        put(&mut out, self.sites.len() as u64);
-        for site in &self.sites {
+    /// The bytes of the blob for so many sites.
+    pub fn encode(count: usize, site: impl Fn(usize) -> SiteNumbers) -> Vec<u8> {
+        let mut out = Vec::with_capacity(count * 12);
+        put(&mut out, count as u64);
+        for site in (0..count).map(site) {
             for amount in [site.totals.allocated, site.totals.freed, site.peak, site.last] {
                 put(&mut out, amount.blocks);
                 put(&mut out, amount.bytes);

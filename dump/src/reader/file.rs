@@ -3,11 +3,13 @@
 use core::mem::{offset_of, size_of};
 
 use super::{Amount, End, Snapshots, Totals};
+use crate::blob::SiteNumbers;
 use crate::error::Error;
 use crate::heap::Heap;
 use crate::layout::{
-    BLOBS, Beside, BlobCopy, BlobKind, BlobSlot, EndKind, Extent, ExtentKind, HEADER_LEN, Header,
-    MAGIC, MAJOR, MAX_EXTENTS, SEALED_LEN, Snapshot, SnapshotState, Tally, sites_through,
+    BLOBS, Beside, BlobCopy, BlobKind, BlobSlot, Counters, EndKind, Extent, ExtentKind, HEADER_LEN,
+    Header, MAGIC, MAJOR, MAX_EXTENTS, Moments, SEALED_LEN, Snapshot, SnapshotState, Tally,
+    sites_through,
 };
 
 /// An extent, checked to lie inside the file.
@@ -20,19 +22,14 @@ pub(super) struct Piece {
 }
 
 /// An array spread over extents.
-pub(super) struct Array {
+struct Array {
     pieces: Vec<(u64, usize)>,
     item: usize,
     len: usize,
 }
 
 impl Array {
-    pub(super) fn new(
-        file: &File,
-        extents: &[Piece],
-        kind: ExtentKind,
-        item: usize,
-    ) -> Result<Array, Error> {
+    fn new(file: &File, extents: &[Piece], kind: ExtentKind, item: usize) -> Result<Array, Error> {
         let mut array = Array { pieces: Vec::new(), item, len: 0 };
         for piece in extents.iter().filter(|piece| piece.kind == kind as u32) {
             let first = array.len as u64;
@@ -47,14 +44,55 @@ impl Array {
         Ok(array)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    pub(super) fn offset(&self, id: usize) -> Option<usize> {
+    fn offset(&self, id: usize) -> Option<usize> {
         let after = self.pieces.partition_point(|&(first, _)| first <= id as u64);
         let &(first, offset) = self.pieces.get(after.checked_sub(1)?)?;
         (id < self.len).then_some(offset + (id - first as usize) * self.item)
+    }
+}
+
+/// The counters and moments of all sites, where a running process keeps them.
+pub(super) struct Arrays<'f, 'a> {
+    file: &'f File<'a>,
+    counters: Array,
+    moments: Array,
+    count: usize,
+    /// Where the peak is within the moments of a site.
+    peak: Option<usize>,
+}
+
+impl<'f, 'a> Arrays<'f, 'a> {
+    pub(super) fn new(file: &'f File<'a>, extents: &[Piece]) -> Result<Arrays<'f, 'a>, Error> {
+        let at = offset_of!(Header, site_count);
+        let count = file.u32(at) as usize;
+        let counters = Array::new(file, extents, ExtentKind::Counters, size_of::<Counters>())?;
+        let moments = Array::new(file, extents, ExtentKind::Moments, size_of::<Moments>())?;
+        if count > counters.len || count > moments.len {
+            return Err(file.corrupt("the number of sites", at));
+        }
+        let bank = (file.u32(offset_of!(Header, peak_bank)) as usize).checked_sub(1);
+        let peak = bank.map(|bank| offset_of!(Moments, peak) + bank * size_of::<Snapshot>());
+        Ok(Arrays { file, counters, moments, count, peak })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Those of one of the sites.
+    pub(super) fn numbers(&self, id: usize) -> SiteNumbers {
+        let at = self.counters.offset(id).zip(self.moments.offset(id));
+        let Some((at, moment)) = at else { return SiteNumbers::default() };
+        let held = self.file.tally(at + offset_of!(Counters, held));
+        let free = self.file.tally(at + offset_of!(Counters, free));
+        SiteNumbers {
+            totals: Totals {
+                allocated: held.allocated + free.allocated,
+                freed: held.freed + free.freed,
+            },
+            peak: self.peak.map_or(Amount::default(), |peak| self.file.amount(moment + peak)),
+            last: self.file.amount(moment + offset_of!(Moments, last)),
+        }
     }
 }
 
@@ -206,21 +244,20 @@ impl<'a> File<'a> {
         Ok(extents)
     }
 
-    pub(super) fn log(&self, extents: &[Piece]) -> Result<Vec<u8>, Error> {
+    /// The pieces of the log, in order, and their length together.
+    pub(super) fn log(&self, extents: &[Piece]) -> Result<(Vec<&'a [u8]>, usize), Error> {
         let at = offset_of!(Header, log_len);
         let len = usize::try_from(self.u64(at)).unwrap_or(usize::MAX);
-        if len > self.bytes.len() {
-            return Err(self.corrupt("the length of the log", at));
-        }
-        let mut log = Vec::with_capacity(len);
+        let (mut pieces, mut rest) = (Vec::new(), len);
         for piece in extents.iter().filter(|piece| piece.kind == ExtentKind::Log as u32) {
-            let take = piece.len.min(len - log.len());
-            log.extend_from_slice(self.slice(piece.offset, take).unwrap_or_default());
+            let take = piece.len.min(rest);
+            pieces.push(self.slice(piece.offset, take).unwrap_or_default());
+            rest -= take;
         }
-        if log.len() < len {
+        if rest > 0 {
             return Err(self.corrupt("the length of the log", at));
         }
-        Ok(log)
+        Ok((pieces, len))
     }
 
     pub(super) fn blob(&self, kind: BlobKind) -> Result<Option<&'a [u8]>, Error> {

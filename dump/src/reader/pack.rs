@@ -6,8 +6,7 @@
 
 use core::mem::{offset_of, size_of};
 
-use super::file::{Damaged, File};
-use super::parse::numbers;
+use super::file::{Arrays, Damaged, File};
 use crate::blob::Numbers;
 use crate::error::Error;
 use crate::layout::{
@@ -29,8 +28,9 @@ pub fn pack(bytes: &[u8]) -> Option<Vec<u8>> {
 
 fn packed(file: &File) -> Result<Vec<u8>, Error> {
     let extents = file.extents()?;
-    let log = file.log(&extents)?;
-    let numbers = Numbers { sites: numbers(file, &extents)? }.encode();
+    let (log, log_len) = file.log(&extents)?;
+    let arrays = Arrays::new(file, &extents)?;
+    let numbers = Numbers::encode(arrays.len(), |id| arrays.numbers(id));
     let blob = |index: usize| offset_of!(Header, blobs) + index * size_of::<BlobSlot>();
     let heap = offset_of!(Header, beside) + offset_of!(Beside, heap);
     let slots = (0..BLOBS).map(blob).chain([heap]);
@@ -41,9 +41,9 @@ fn packed(file: &File) -> Result<Vec<u8>, Error> {
     let slots: Vec<(usize, Option<&[u8]>)> = slots.collect::<Result<_, Error>>()?;
 
     let blobs: usize = slots.iter().filter_map(|(_, content)| *content).map(<[u8]>::len).sum();
-    let mut out = Vec::with_capacity(HEADER_LEN + log.len() + blobs);
+    let mut out = Vec::with_capacity(HEADER_LEN + log_len + blobs);
     out.extend_from_slice(file.bytes.get(..HEADER_LEN).unwrap_or_default());
-    out.extend_from_slice(&log);
+    log.iter().for_each(|piece| out.extend_from_slice(piece));
     for (at, content) in slots {
         zero(&mut out, at, size_of::<BlobSlot>());
         if let Some(content) = content {
@@ -60,7 +60,7 @@ fn packed(file: &File) -> Result<Vec<u8>, Error> {
     zero(&mut out, table, MAX_EXTENTS * size_of::<Extent>());
     put32(&mut out, table + offset_of!(Extent, kind), ExtentKind::Log as u32);
     put64(&mut out, table + offset_of!(Extent, offset), HEADER_LEN as u64);
-    put64(&mut out, table + offset_of!(Extent, len), log.len() as u64);
+    put64(&mut out, table + offset_of!(Extent, len), log_len as u64);
     put32(&mut out, offset_of!(Header, extent_count), 1);
     let len = out.len() as u64;
     put64(&mut out, offset_of!(Header, file_len), len);

@@ -1,12 +1,12 @@
 //! Makes the content of a dump of its parts.
 
-use core::mem::{offset_of, size_of};
+use core::mem::offset_of;
 
-use super::file::{Array, File, Piece};
-use super::{Amount, Dump, Mode, Module, Site, Stack, Totals};
+use super::file::{Arrays, File, Piece};
+use super::{Amount, Dump, Mode, Module, Site, Stack};
 use crate::blob::{Census, Numbers, SiteNumbers, Timeline};
 use crate::error::Error;
-use crate::layout::{BlobKind, Counters, ExtentKind, GAUGES, Header, LOSSES, Moments, Snapshot};
+use crate::layout::{BlobKind, GAUGES, Header, LOSSES};
 use crate::record::{self, Process, Record, Step};
 
 impl Dump {
@@ -106,7 +106,7 @@ impl Dump {
     }
 
     fn read_log(&mut self, file: &File, extents: &[Piece]) -> Result<(), Error> {
-        let log = file.log(extents)?;
+        let log = file.log(extents)?.0.concat();
         let (mut rest, mut context) = (log.as_slice(), record::Context::default());
         loop {
             let at = log.len() - rest.len();
@@ -163,38 +163,13 @@ impl Dump {
 }
 
 /// The numbers of all sites: the blob of a packed dump, or else what stands in the arrays.
-pub(super) fn numbers(file: &File, extents: &[Piece]) -> Result<Vec<SiteNumbers>, Error> {
+fn numbers(file: &File, extents: &[Piece]) -> Result<Vec<SiteNumbers>, Error> {
     if let Some(bytes) = file.blob(BlobKind::Numbers)? {
         let numbers = Numbers::decode(bytes).ok_or(file.corrupt_blob(BlobKind::Numbers))?;
         return Ok(numbers.sites);
     }
-    let at = offset_of!(Header, site_count);
-    let (count, damage) = (file.u32(at) as usize, || file.corrupt("the number of sites", at));
-    let peak_bank = file.u32(offset_of!(Header, peak_bank)) as usize;
-    let counters = Array::new(file, extents, ExtentKind::Counters, size_of::<Counters>())?;
-    let moments = Array::new(file, extents, ExtentKind::Moments, size_of::<Moments>())?;
-    if count > counters.len() || count > moments.len() {
-        return Err(damage());
-    }
-    let mut numbers = Vec::with_capacity(count);
-    for id in 0..count {
-        let at = counters.offset(id).zip(moments.offset(id));
-        let (at, moment) = at.ok_or_else(damage)?;
-        let held = file.tally(at + offset_of!(Counters, held));
-        let free = file.tally(at + offset_of!(Counters, free));
-        let peak = peak_bank
-            .checked_sub(1)
-            .map(|bank| offset_of!(Moments, peak) + bank * size_of::<Snapshot>());
-        numbers.push(SiteNumbers {
-            totals: Totals {
-                allocated: held.allocated + free.allocated,
-                freed: held.freed + free.freed,
-            },
-            peak: peak.map_or(Amount::default(), |peak| file.amount(moment + peak)),
-            last: file.amount(moment + offset_of!(Moments, last)),
-        });
-    }
-    Ok(numbers)
+    let arrays = Arrays::new(file, extents)?;
+    Ok((0..arrays.len()).map(|id| arrays.numbers(id)).collect())
 }
 
 /// What comes this far beyond the last one is passed over: a few bytes of the file shall not ask for

@@ -176,9 +176,11 @@ pub struct FileMap {
 impl FileMap {
     /// Maps `len` bytes, which is more than none.
     pub fn new(fd: i32, len: usize) -> Option<FileMap> {
-        let (prot, flags) = (libc::PROT_READ as usize, libc::MAP_PRIVATE as usize);
+        let (prot, flags) = (libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_POPULATE);
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-        let at = unsafe { syscall(libc::SYS_mmap, [0, len, prot, flags, fd as usize, 0]) };
+        let at = unsafe {
+            syscall(libc::SYS_mmap, [0, len, prot as usize, flags as usize, fd as usize, 0])
+        };
         at.ok().map(|at| FileMap { at: at as *const u8, len })
     }
 
