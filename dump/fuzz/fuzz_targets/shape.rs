@@ -17,12 +17,13 @@ use pyshim_dump::record::{self, Code, Context, FRAMING, Frame, Module, Origin, P
 use crate::dice::Dice;
 use crate::heap;
 
-/// Where the slots are of what is replaced as a whole; the heap snapshot's is the last.
-const SLOTS: [usize; 4] = [
+/// Where the slots are of what is replaced as a whole; the last one is of packed dumps.
+const SLOTS: [usize; 5] = [
     slot_of(BlobKind::Timeline),
     slot_of(BlobKind::Census),
     slot_of(BlobKind::FinalCensus),
     HEAP_SLOT,
+    slot_of(BlobKind::Numbers),
 ];
 
 const HEAP_SLOT: usize = offset_of!(Header, beside) + offset_of!(Beside, heap);
@@ -46,6 +47,8 @@ pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize
         // Were it refused, every change of it would be too, and nothing would be tried.
         let whole = Dump::parse(&dump).expect("the dump to begin with is whole");
         assert!(whole.heap.is_some() && whole.census.is_some());
+        let packed = pyshim_dump::pack(&dump).expect("it is sealed");
+        let dump = if seed.is_multiple_of(2) { packed } else { dump };
         assert!(dump.len() <= max_size, "-max_len has to be {} or more", dump.len());
         data[..dump.len()].copy_from_slice(&dump);
         return dump.len();
