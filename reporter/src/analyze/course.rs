@@ -9,6 +9,7 @@
 
 use pyshim_dump::Dump;
 
+use super::copied::Copied;
 use super::growth::{Times, Trend};
 
 /// The part of a site that belongs to a course.
@@ -46,6 +47,7 @@ impl Course {
             return Vec::new();
         }
         let points = dump.timeline.points.get(..times.points()).unwrap_or_default();
+        let copied = Copied::of(dump, times);
         let mut seconds: Vec<f64> = points.iter().map(|point| point.at_ms as f64 / 1e3).collect();
         seconds.push(times.end_ms() as f64 / 1e3);
         let empty = Course { seconds, bytes: Vec::new(), first: times.startup_points() };
@@ -75,7 +77,7 @@ impl Course {
         };
         for point in points {
             for change in &point.changes {
-                set(&mut level, change.site, change.bytes);
+                set(&mut level, change.site, copied.kept(change));
             }
             note(&mut out, &level);
         }

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use pyshim_dump::Dump;
 
+use super::copied::Copied;
 use super::course::{Course, Weight};
 use super::report::{Rate, Window};
 
@@ -149,12 +150,13 @@ pub fn trends(
     last: impl Fn(usize) -> u64,
 ) -> Vec<Trend> {
     let mut fit = Fit::new(dump, times, entity_of, entities);
+    let copied = Copied::of(dump, times);
     for (index, point) in dump.timeline.points.iter().take(times.points).enumerate() {
         if index == times.first {
             fit.begin();
         }
         for change in &point.changes {
-            fit.set(change.site as usize, change.bytes);
+            fit.set(change.site as usize, copied.kept(change));
         }
         fit.step(index >= times.first);
     }

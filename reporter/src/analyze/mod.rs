@@ -3,6 +3,7 @@
 pub mod causes;
 mod census;
 mod completeness;
+mod copied;
 mod course;
 pub mod diff;
 mod estimates;
