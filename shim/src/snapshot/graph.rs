@@ -156,16 +156,19 @@ impl World<'_> {
         }
         // The number of digits, of 30 bits each, and the sign: `ob_size`, from 3.12 on `lv_tag`.
         let object = self.nodes.object(node);
-        if object + py::SIZE + 16 > self.nodes.address(node) + self.nodes.len(node) {
+        // One of a single digit has 4 bytes less than two words.
+        let room =
+            (self.nodes.address(node) + self.nodes.len(node)).wrapping_sub(object + py::SIZE);
+        if !(12..=usize::MAX / 2).contains(&room) {
             return None;
         }
-        // SAFETY: words of the object, which lie in its block; if that is not mapped after all, the
-        // fault is caught.
+        // SAFETY: words of the object, of which at most the last four bytes lie behind its block; if
+        // they are not mapped after all, the fault is caught.
         let [size, digits] = unsafe { *((object + py::SIZE) as *const [u64; 2]) };
         let low = digits & 0xffff_ffff;
         let address = match size {
             1 | 8 => low,
-            2 | 16 => low | (digits >> 32) << 30,
+            2 | 16 if room >= 16 => low | (digits >> 32) << 30,
             _ => return None,
         };
         let block = self.nodes.block_at(address as usize)?;

@@ -20,7 +20,7 @@ const END: u64 = 20;
 /// It is at least so long.
 const END_MS: u64 = 500;
 /// Less than this does not matter.
-const ENOUGH: u64 = 64 << 10;
+const ENOUGH: u64 = 1 << 20;
 /// The part of what had grown that has to be given back.
 const MUCH: u64 = 10;
 /// No more than one part of so many of it is left. A copy that was made in order to grow leaves half.
