@@ -375,6 +375,7 @@ impl Graph {
         let start = world.nodes.address(node);
         let mut end = start + world.nodes.len(node);
         let mut skip = 0..0;
+        let mut strict = self.strict.contains(&node);
         let mut lead = match world.nodes.has(node, bits::ITEMS) {
             true => Lead::Objects,
             false if self.phase(self.position[node as usize]) == INTERPRETER => Lead::Python,
@@ -400,6 +401,9 @@ impl Graph {
                     return self.words(world, start, end.min(at + 72), 0..0, Lead::Copies(node));
                 }
                 Shape::List => self.list(world, at),
+                // It has flags and version numbers, where the heap lies low they look like addresses
+                // within blocks; what it owns it has by the beginning.
+                Shape::Type => strict = true,
                 _ => {}
             }
             if flags & py::flags::HAVE_GC != 0 {
@@ -413,7 +417,7 @@ impl Graph {
         }
         let kept = self.edges.len();
         self.words(world, start, end, skip, lead);
-        if self.strict.contains(&node) {
+        if strict {
             let exact = |edge: u32| {
                 let target = world.nodes.address(edge);
                 (start..end.saturating_sub(7))

@@ -172,7 +172,7 @@ fn region(found: &mut Found, world: &mut World, root: Root, phase: u8, from: usi
         && path
             .rsplit('/')
             .next()
-            .is_some_and(|name| name.starts_with("libc.so") || name.starts_with("libc-2"))
+            .is_some_and(|name| ["libc.so", "libc-2", "ld-"].iter().any(|it| name.starts_with(it)))
     {
         found.graph.strict.insert(node);
     }
@@ -201,7 +201,7 @@ enum Whose {
     Interpreter,
     /// The program's own, and its extension modules'.
     Program,
-    /// Files that are called `lib…`.
+    /// Files that are called `lib…`, and the loader.
     Libraries,
 }
 
@@ -220,7 +220,7 @@ fn statics(found: &mut Found, world: &mut World, inputs: &Inputs, whose: Whose) 
         let name = world.map.files[file as usize].rsplit('/').next().unwrap_or_default();
         let found_whose = match own == Some(file) {
             true => Whose::Interpreter,
-            false if name.starts_with("lib") => Whose::Libraries,
+            false if name.starts_with("lib") || name.starts_with("ld-") => Whose::Libraries,
             false => Whose::Program,
         };
         if found_whose == whose {
