@@ -176,9 +176,10 @@ fn native_blocks_without_a_pointer_are_told() {
             let fits = members.filter(|one| one.blocks > 0 && one.bytes / one.blocks == size);
             fits.map(|one| one.blocks).sum()
         };
-        // The one whose address came last may still be in a register or on the stack.
+        // Their addresses were ints once: words of them are left in registers, on the stack and in
+        // memory that is free, and lead to a few.
         let lost = sum(State::Leaked, 5000);
-        assert!((699..=700).contains(&lost), "CPython {}: {lost} lost", interpreter.version);
+        assert!((690..=700).contains(&lost), "CPython {}: {lost} lost", interpreter.version);
         assert_eq!(sum(State::Python, 3000), 400, "CPython {}", interpreter.version);
         assert_eq!(sum(State::Leaked, 3000), 0);
     });
