@@ -38,6 +38,9 @@ pub static FORKED_AT: AtomicU16 = AtomicU16::new(0);
 
 /// The first epoch of each generation.
 static BEGAN: [AtomicU16; GENERATION_COUNT] = [const { AtomicU16::new(0) }; GENERATION_COUNT];
+/// A bit for each generation whose blocks are not simply counted: those that are only watched, and in
+/// a forked child its parent's.
+static SPECIAL: AtomicU32 = AtomicU32::new(1);
 /// A bit for each number that no block has.
 static FREE: AtomicU32 = AtomicU32::new(!0b11);
 /// Somebody begins or merges generations.
@@ -83,6 +86,12 @@ pub fn birth(epoch: u16) -> Birth {
 #[inline(always)]
 pub fn of(generation: u32) -> u16 {
     BEGAN[generation as usize & (GENERATION_COUNT - 1)].load(Relaxed)
+}
+
+/// Whether blocks of a generation are only watched, or a forked child's parent's.
+#[inline(always)]
+pub fn is_special(generation: u32) -> bool {
+    SPECIAL.load(Relaxed) >> (generation & 31) & 1 != 0
 }
 
 /// The epoch of a time since the start.
@@ -141,6 +150,7 @@ pub fn fork() {
         merge();
     }
     FORKED_AT.store(next, Relaxed);
+    SPECIAL.store(!0, Relaxed);
     begin(next);
 }
 
@@ -158,6 +168,7 @@ fn begin(epoch: u16) -> bool {
     let Some(began) = BEGAN.get(generation as usize) else { return false };
     began.store(epoch, Relaxed);
     FREE.store(free & !(1 << generation), Relaxed);
+    SPECIAL.fetch_and(!(1 << generation), Relaxed);
     NOW.store(Birth::new(generation, epoch).0, Relaxed);
     true
 }

@@ -1,19 +1,22 @@
-//! How calls pass without a look in sampled mode.
+//! What a hook asks first: whether anything is out of the ordinary.
 //!
-//! Nearly no block is drawn there. To see that one is not takes a dozen
+//! Every reason to look closer is a bit of one word. In sampled mode calls pass without a look
+//! while there is none; in exact mode, where the only one is that it is exact, they go the quick
+//! way ([`crate::quick`]).
+//!
+//! In sampled mode nearly no block is drawn. To see that one is not takes a dozen
 //! instructions, in registers that no function has to save: written in assembly,
-//! since a function that may also record saves six registers first. Every reason
-//! to look is a bit of one word.
+//! since a function that may also record saves six registers first.
 //!
 //! What is skipped is what the long way does for blocks that are not drawn:
 //! nothing but looking at these reasons. The teardown is seen at frees alone
 //! ([`unless_final`]); what is allocated before the first one is not drawn, so
 //! that nobody can tell.
 
-use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
 
 /// The reasons; calls pass while there is none.
-pub static GATE: AtomicU32 = AtomicU32::new(EXACT | NOT_RECORDING);
+pub static GATE: AtomicU32 = AtomicU32::new(EXACT | NOT_RECORDING | UNPROVED);
 
 /// Every block is recorded.
 pub const EXACT: u32 = 1;
@@ -27,6 +30,18 @@ pub const UNHEARD: u32 = 8;
 pub const SNAPSHOT: u32 = 16;
 /// Interpreters with locks of their own.
 pub const SEVERAL_LOCKS: u32 = 32;
+
+/// In exact mode: the layout of Python's frames has not shown itself right, or there is no
+/// interpreter.
+pub const UNPROVED: u32 = 64;
+/// In exact mode: native stacks are recorded otherwise than by their leaf segments.
+pub const NOT_LEAF: u32 = 128;
+
+/// Whether this is exact mode, and nothing is out of the ordinary.
+#[inline(always)]
+pub fn is_plain_exact() -> bool {
+    GATE.load(Relaxed) == EXACT
+}
 
 /// Adds a reason, or takes it away.
 pub fn set(reason: u32, is: bool) {

@@ -86,7 +86,37 @@ pub struct Guard {
     pub thread: &'static Thread,
 }
 
+impl Thread {
+    /// Whether the thread is inside the shim.
+    #[inline(always)]
+    pub fn is_inside(&self) -> bool {
+        self.inside.get() != 0
+    }
+
+    /// Counts an allocation; whether it is time for another look at the clock.
+    #[inline(always)]
+    pub fn is_time(&self) -> bool {
+        let left = self.until_tick.get().wrapping_sub(1);
+        self.until_tick.set(left);
+        if left < TICK {
+            return false;
+        }
+        self.until_tick.set(TICK - 1);
+        true
+    }
+}
+
+/// Allocations of a thread between two looks at the clock.
+const TICK: u32 = 8192;
+
 impl Guard {
+    /// Enters the shim on a thread that is not [`Thread::is_inside`].
+    #[inline(always)]
+    pub fn of(thread: &'static Thread) -> Guard {
+        thread.inside.set(1);
+        Guard { thread }
+    }
+
     /// Enters the shim; `None` if this thread is inside already.
     #[inline(always)]
     pub fn enter() -> Option<Guard> {

@@ -39,6 +39,7 @@ mod native;
 mod packing;
 mod peak;
 mod python;
+mod quick;
 mod real;
 mod record;
 mod sample;

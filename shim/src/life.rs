@@ -166,6 +166,7 @@ fn begin(guard: &Guard, interpreter: Option<*mut c_void>) {
     };
     let extent = if native::prepare() { extent } else { Extent::Off };
     record::EXTENT.store(extent as u8, Relaxed);
+    gate::set(gate::NOT_LEAF, extent != Extent::Leaf && !sample::is_on());
     if !create_dump(false) {
         return stop();
     }
@@ -443,6 +444,7 @@ fn take_final(guard: &Guard) {
     collector::round(true);
     census::take(BlobKind::FinalCensus);
     let_daemon_threads_go();
+    walk::stock_was_taken();
 }
 
 /// Daemon threads that wait for the interpreter lock of CPython 3.10 look every 5 ms whether they
@@ -620,6 +622,7 @@ pub fn after_fork_in_child() {
     PID.store(sys::pid(), Relaxed);
     START_NS.store(sys::monotonic_ns(), Relaxed);
     FINAL_TAKEN.store(false, Relaxed);
+    walk::stock_was_not_taken();
     epoch::fork();
     collector::gone();
     collector::after_start();

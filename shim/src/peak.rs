@@ -67,6 +67,17 @@ pub fn shrink(thread: &Thread, size: usize) {
     }
 }
 
+/// The same where the thread may keep it to itself; `false`: nothing was done.
+#[inline(always)]
+pub fn shrink_within_share(thread: &Thread, size: usize) -> bool {
+    let pending = thread.pending.get().wrapping_sub(size as i64);
+    let within = pending.unsigned_abs() <= SHARE.load(Relaxed);
+    if within {
+        thread.pending.set(pending);
+    }
+    within
+}
+
 /// Adds what the thread kept to the total, of which `leaving` bytes are about to go.
 #[cold]
 #[inline(never)]

@@ -1,4 +1,5 @@
-//! The hot path: what happens when a block comes and when it goes.
+//! What happens when a block comes and when it goes, whatever the block. (Most go a shorter way:
+//! [`crate::quick`].)
 //!
 //! ```text
 //! guard → real allocator → Python key → native key → site → counters → live table
@@ -11,7 +12,6 @@ use pyshim_dump::layout::{Lost, Tally};
 use pyshim_dump::record::Origin;
 
 use crate::guard::{self, Guard};
-use crate::hash::mix;
 use crate::native::paths;
 use crate::native::{Anchor, Extent};
 use crate::python::walk;
@@ -38,9 +38,6 @@ fn extent() -> Extent {
     }
 }
 
-/// Allocations of a thread between two looks at the clock.
-const TICK: u32 = 8192;
-
 /// A block was allocated. To be called after the real allocator returned it:
 /// before that the address may still be another block's.
 #[inline(always)]
@@ -58,27 +55,34 @@ pub fn allocated(
         sample::Draw::Passed => return,
     };
     let site = site(guard, origin, anchor, lock);
-    match live::insert(address, size, site, epoch::now()) {
-        Ok(None) => {}
-        Ok(Some(stale)) => missed_free(&stale),
-        Err(live::NoPlace) => return store::lose(Lost::Blocks),
+    if !entered(address, size, site) {
+        return;
     }
     let (blocks, bytes) = weight.map_or((1, size as u64), |weight| (weight.blocks, weight.bytes));
     let tally = tally(site, lock);
     add(&tally.allocated_blocks, blocks, lock);
     add(&tally.allocated_bytes, bytes, lock);
     peak::grow(guard.thread, bytes as usize);
-    if lock == Lock::Held || life::untended() {
-        let left = guard.thread.until_tick.get().wrapping_sub(1);
-        guard.thread.until_tick.set(left);
-        if left >= TICK {
-            guard.thread.until_tick.set(TICK - 1);
-            match lock {
-                Lock::Held => life::tick(guard),
-                Lock::Unknown => life::native_tick(guard, anchor),
-            }
+    if (lock == Lock::Held || life::untended()) && guard.thread.is_time() {
+        match lock {
+            Lock::Held => life::tick(guard),
+            Lock::Unknown => life::native_tick(guard, anchor),
         }
     }
+}
+
+/// Enters a block into the live table, whatever it finds there; `false` if it has no place.
+#[inline(never)]
+pub fn entered(address: usize, size: usize, site: u32) -> bool {
+    match live::insert(address, size, site, epoch::now()) {
+        Ok(None) => {}
+        Ok(Some(stale)) => missed_free(&stale),
+        Err(live::NoPlace) => {
+            store::lose(Lost::Blocks);
+            return false;
+        }
+    }
+    true
 }
 
 /// A block is about to be freed. To be called before the real allocator gets it:
@@ -161,7 +165,7 @@ pub fn not_gone(address: usize, block: &live::Block) {
 #[inline(always)]
 pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock) -> u32 {
     let top = walk::top(guard, lock);
-    let (mut hash, mut hint) = (0, 0);
+    let walk::Key { mut hash, top: mut hint } = walk::NO_KEY;
     // (A closure would be a function of its own.)
     if let Some(top) = &top {
         let key = top.key();
@@ -172,7 +176,7 @@ pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock) -> u32 {
         Extent::Off => 0,
         _ => paths::key(guard, anchor, top.filter(|_| extent == Extent::Leaf), hint),
     };
-    let key = sites::as_key(mix(mix(hash, native), origin as u64));
+    let key = sites::key(hash, native, origin);
     match sites::find(key) {
         Some(site) => site,
         None => sites::define(guard, &Place { anchor, top, hint, extent, origin }, key),

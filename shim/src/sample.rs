@@ -43,6 +43,9 @@ pub fn set(mean: u64, seed: Option<u64>) {
     SEED.store(seed.map_or_else(chance, |seed| seed.wrapping_add(1).wrapping_mul(STEP)), Relaxed);
     MEAN.store(mean, Relaxed);
     gate::set(gate::EXACT, mean == 0);
+    if mean != 0 {
+        gate::set(gate::UNPROVED | gate::NOT_LEAF, false);
+    }
 }
 
 /// Whether blocks are drawn.

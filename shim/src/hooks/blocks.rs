@@ -14,7 +14,7 @@ use crate::gate::{GATE, drawn, unless_drawn, unless_gated, unless_known};
 use crate::guard::{Guard, INSIDE, UNTIL_SAMPLE};
 use crate::native::Anchor;
 use crate::record::{self, Lock};
-use crate::{life, live, real};
+use crate::{life, live, quick, real};
 
 /// Goes to label 2 if the block in rdi is of the early pool. Changes rax and r10.
 macro_rules! unless_early {
@@ -178,23 +178,58 @@ fn allocate(size: usize, sp: usize, bp: usize, real: impl FnOnce() -> *mut c_voi
     block
 }
 
-unsafe extern "C" fn malloc_at(size: usize, sp: usize, bp: usize) -> *mut c_void {
-    allocate(size, sp, bp, || match real::malloc() {
+/// The quick way, or else `the_long_way`.
+#[inline(always)]
+fn allocate_quickly(
+    size: usize,
+    sp: usize,
+    bp: usize,
+    real: impl FnOnce() -> *mut c_void,
+    the_long_way: impl FnOnce() -> *mut c_void,
+) -> *mut c_void {
+    match quick::look(Origin::Native, Anchor { sp, bp }, Lock::Unknown) {
+        Some(known) => known.allocate(size, Lock::Unknown, real),
+        None => the_long_way(),
+    }
+}
+
+#[inline(always)]
+fn real_malloc(size: usize) -> *mut c_void {
+    match real::malloc() {
         // SAFETY: the program's own call.
         Some(malloc) => unsafe { malloc(size) },
         None => real::early(size),
-    })
+    }
 }
 
-unsafe extern "C" fn calloc_at(count: usize, size: usize, sp: usize, bp: usize) -> *mut c_void {
-    allocate(count.wrapping_mul(size), sp, bp, || match real::calloc() {
+#[inline(always)]
+fn real_calloc(count: usize, size: usize) -> *mut c_void {
+    match real::calloc() {
         // SAFETY: the program's own call.
         Some(calloc) => unsafe { calloc(count, size) },
         None => match count.checked_mul(size) {
             Some(size) => real::early(size),
             None => core::ptr::null_mut(),
         },
-    })
+    }
+}
+
+unsafe extern "C" fn malloc_at(size: usize, sp: usize, bp: usize) -> *mut c_void {
+    #[inline(never)]
+    fn the_long_way(size: usize, sp: usize, bp: usize) -> *mut c_void {
+        allocate(size, sp, bp, || real_malloc(size))
+    }
+    allocate_quickly(size, sp, bp, || real_malloc(size), || the_long_way(size, sp, bp))
+}
+
+unsafe extern "C" fn calloc_at(count: usize, size: usize, sp: usize, bp: usize) -> *mut c_void {
+    #[inline(never)]
+    fn the_long_way(count: usize, size: usize, sp: usize, bp: usize) -> *mut c_void {
+        allocate(count.wrapping_mul(size), sp, bp, || real_calloc(count, size))
+    }
+    let total = count.wrapping_mul(size);
+    let real = || real_calloc(count, size);
+    allocate_quickly(total, sp, bp, real, || the_long_way(count, size, sp, bp))
 }
 
 unsafe extern "C" fn aligned_alloc_at(
@@ -302,16 +337,33 @@ unsafe extern "C" fn realloc_at(
     sp: usize,
     bp: usize,
 ) -> *mut c_void {
-    if let Some(old) = real::early_size(block) {
-        // SAFETY: a block of the pool, of `old` bytes.
-        return unsafe { leave_pool(block, old, size, sp, bp) };
+    #[inline(never)]
+    fn the_long_way(block: *mut c_void, size: usize, sp: usize, bp: usize) -> *mut c_void {
+        if let Some(old) = real::early_size(block) {
+            // SAFETY: a block of the pool, of `old` bytes.
+            return unsafe { leave_pool(block, old, size, sp, bp) };
+        }
+        reallocate(block, size, sp, bp, || real_realloc(block, size))
     }
-    reallocate(block, size, sp, bp, || match real::realloc() {
+    // A size of zero frees.
+    if size != 0
+        && let anchor = (Anchor { sp, bp })
+        && let Some(moving) =
+            quick::look_at_both(block as usize, Origin::Native, anchor, Lock::Unknown)
+    {
+        return moving.reallocate(size, Lock::Unknown, || real_realloc(block, size));
+    }
+    the_long_way(block, size, sp, bp)
+}
+
+#[inline(always)]
+fn real_realloc(block: *mut c_void, size: usize) -> *mut c_void {
+    match real::realloc() {
         // SAFETY: the program's own call.
         Some(realloc) => unsafe { realloc(block, size) },
         None if block.is_null() => real::early(size),
         None => core::ptr::null_mut(),
-    })
+    }
 }
 
 unsafe extern "C" fn reallocarray_at(
@@ -355,6 +407,17 @@ unsafe fn leave_pool(
 }
 
 unsafe extern "C" fn free_behind(block: *mut c_void) {
+    if !quick::freed(block as usize, Lock::Unknown) {
+        return free_the_long_way(block);
+    }
+    if let Some(free) = real::free() {
+        // SAFETY: the program's own call.
+        unsafe { free(block) };
+    }
+}
+
+#[inline(never)]
+fn free_the_long_way(block: *mut c_void) {
     if block.is_null() {
         return;
     }

@@ -18,6 +18,7 @@
 //! | large | 4096..     | 4096   | 16 bytes |
 
 mod here;
+mod quick;
 mod visit;
 
 use core::sync::atomic::{
@@ -29,6 +30,7 @@ use crate::sys;
 
 pub use here::{FACTOR, HERE, SHIFT, may_hold};
 use here::{came, went};
+pub use quick::{Place, enter, look};
 pub use visit::{rename, visit, visit_addresses};
 
 /// Addresses that one leaf serves.
@@ -48,6 +50,7 @@ const LARGE_SIZE: usize = 4096;
 
 /// Site ids have this many bits.
 pub const SITE_BITS: u32 = 20;
+const SITE_MASK: u32 = (1 << SITE_BITS) - 1;
 
 #[repr(C)]
 struct Leaf {
@@ -163,9 +166,24 @@ fn large_offset(address: usize) -> u64 {
     (address as u64 >> 4) & 0xff
 }
 
+#[inline(always)]
+fn small_slot(size: usize, site: u32, birth: Birth) -> u32 {
+    site | (size as u32) << SMALL_SIZE_AT | birth.generation()
+}
+
+#[inline(always)]
+fn wide_slot(site: u32, birth: Birth) -> u64 {
+    PRESENT | u64::from(site) | u64::from(birth.epoch()) << EPOCH_AT
+}
+
+#[inline(always)]
+fn mid_slot(address: usize, size: usize, site: u32, birth: Birth) -> u64 {
+    wide_slot(site, birth) | (size as u64) << SIZE_AT | mid_offset(address) << MID_OFFSET_AT
+}
+
 fn unpack(slot: u64, size: usize) -> Block {
     Block {
-        site: slot as u32 & ((1 << SITE_BITS) - 1),
+        site: slot as u32 & SITE_MASK,
         size,
         epoch: (slot >> EPOCH_AT) as u16,
         watched: slot & WATCHED != 0,
@@ -177,7 +195,7 @@ fn unpack(slot: u64, size: usize) -> Block {
 fn unpack_small(slot: u32) -> Block {
     let generation = slot >> GENERATION_AT;
     Block {
-        site: slot & ((1 << SITE_BITS) - 1),
+        site: slot & SITE_MASK,
         size: (slot >> SMALL_SIZE_AT) as usize & (MID_SIZE - 1),
         epoch: epoch::of(generation),
         watched: generation == 0,
@@ -209,24 +227,23 @@ pub fn insert(
     let place = small(leaf, address);
     let old = place.load(Relaxed);
     if size < MID_SIZE {
-        place.store(site | (size as u32) << SMALL_SIZE_AT | birth.generation(), Relaxed);
+        place.store(small_slot(size, site, birth), Relaxed);
         if old == 0 {
             return Ok(None);
         }
         went(address);
         return Ok(Some(unpack_small(old)));
     }
-    let mut slot = PRESENT | u64::from(site) | u64::from(birth.epoch()) << EPOCH_AT;
     let mut stale = None;
     if old != 0 {
         stale = remove(address);
     }
     if size < LARGE_SIZE {
-        slot |= (size as u64) << SIZE_AT | mid_offset(address) << MID_OFFSET_AT;
-        mid(leaf, address).store(slot, Relaxed);
+        mid(leaf, address).store(mid_slot(address, size, site, birth), Relaxed);
     } else {
         let place = large(leaf, address);
         place[1].store(size as u64, Relaxed);
+        let slot = wide_slot(site, birth);
         place[0].store(slot | large_offset(address) << LARGE_OFFSET_AT, Relaxed);
     }
     Ok(stale)

@@ -10,14 +10,18 @@
 //! Paths that begin alike are told apart where they part: the place of a path is
 //! found by the first word in which it differs from the one before, as in a trie.
 
-use crate::guard::Guard;
+use core::cell::Cell;
+
+use pyshim_dump::record::Origin;
+
+use crate::guard::{Guard, Thread};
 use crate::hash::mix;
 use crate::spin::SpinLock;
-use crate::sys;
+use crate::{sites, sys};
 
 use super::unwind::{End, Stop, by_rules};
 use super::{Anchor, IN_REGISTER, MAX_NATIVE, NativeFrame, Recursion, Stack, unwind};
-use crate::python::walk::Top;
+use crate::python::walk::{Key, Top};
 
 /// Paths that a thread keeps at most.
 const PATHS: usize = 8192;
@@ -49,6 +53,10 @@ struct Path {
     /// Words that there is room for at `first`.
     room: u16,
     first: u32,
+    /// The site that this path had last, with what it was looked up by, and when ([`sites::era`]).
+    met: Cell<u32>,
+    met_by: Cell<u64>,
+    met_in: Cell<u32>,
 }
 
 /// How many times a path may part from another one to be found.
@@ -169,15 +177,21 @@ impl PathCache {
         if path.has_base && path.base != anchor.bp {
             return Some((0, anchor.bp as u64));
         }
-        for check in self.words_of(path) {
+        let parts = |check: &Check| {
             // SAFETY: every earlier check held, so the frame inside this word is the one that
             // was unwound, and its tables place the word on this thread's stack.
             let word = unsafe { *(check.address as *const u64) };
-            if word != check.value {
-                return Some((check.address as u64, word));
+            (word != check.value).then_some((check.address as u64, word))
+        };
+        let (fours, rest) = self.words_of(path).as_chunks::<4>();
+        for four in fours {
+            for check in four {
+                if let Some(parting) = parts(check) {
+                    return Some(parting);
+                }
             }
         }
-        None
+        rest.iter().find_map(parts)
     }
 
     /// Keeps a path that has just been learned and whose words lie at the end of those in use.
@@ -243,6 +257,30 @@ pub fn key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> u64
     learn(guard, anchor, python, key)
 }
 
+/// The site of an allocation at `anchor` under the Python stack `python`, if this path was seen before
+/// and so was the stack.
+#[inline(always)]
+pub fn quick_site(
+    thread: &'static Thread,
+    anchor: Anchor,
+    python: Key,
+    origin: Origin,
+) -> Option<u32> {
+    // SAFETY: the thread's own cache, or null; only this thread uses it, and it is not in the shim.
+    let cache = unsafe { thread.paths.get().as_ref() }?;
+    let path = cache.find(anchor, place_key(anchor, python.top)).ok()?;
+    // Mostly the stack is the same too, for the instruction is.
+    let by = python.hash.wrapping_add((origin as u64) << 60);
+    if path.met_by.get() == by && path.met_in.get() == sites::era() {
+        return Some(path.met.get());
+    }
+    let site = sites::find(sites::key(python.hash, path.hash, origin))?;
+    path.met.set(site);
+    path.met_by.set(by);
+    path.met_in.set(sites::era());
+    Some(site)
+}
+
 /// Walks, and keeps the path in the place of whichever had the same.
 #[inline(never)]
 fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
@@ -255,7 +293,22 @@ fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
     let first = cache.used as u32;
     let (has_base, base, ended) = (false, 0, false);
     let (sp, room) = (anchor.sp, LONGEST as u16);
-    let mut path = Path { key, hash: 1, sp, base, has_base, ended, count: 0, room, first };
+    let met = (Cell::new(0), Cell::new(0), Cell::new(0));
+    let (met, met_by, met_in) = met;
+    let mut path = Path {
+        key,
+        hash: 1,
+        sp,
+        base,
+        has_base,
+        ended,
+        count: 0,
+        room,
+        first,
+        met,
+        met_by,
+        met_in,
+    };
     let words = cache.words.get_mut(cache.used..).unwrap_or_default();
     let is_base = cache.is_base.get_mut(cache.used..).unwrap_or_default();
     let mut places = words.iter_mut().zip(is_base);

@@ -21,7 +21,7 @@ use crate::native::Anchor;
 use crate::real::symbol;
 use crate::record::{self, Lock};
 use crate::spin::SpinLock;
-use crate::{gate, heap, sample, sites, snapshot, store, sys};
+use crate::{gate, heap, quick, sample, sites, snapshot, store, sys};
 
 /// `PyMemAllocatorEx` (`cpython/pymem.h`), the same from 3.5 on.
 #[repr(C)]
@@ -168,9 +168,7 @@ pub fn look_after(_: &Guard) {
         return;
     }
     let unheard = UNHEARD.swap(1, Relaxed);
-    if unheard == 0 && sample::is_on() {
-        gate::set(gate::UNHEARD, true);
-    }
+    gate::set(gate::UNHEARD, true);
     if SETTLED.load(Relaxed) && unheard == 0 {
         return;
     }
@@ -252,9 +250,7 @@ pub fn note_absence() {
 fn heard() {
     if UNHEARD.load(Relaxed) != 0 {
         UNHEARD.store(0, Relaxed);
-        if sample::is_on() {
-            gate::set(gate::UNHEARD, false);
-        }
+        gate::set(gate::UNHEARD, false);
     }
 }
 
@@ -370,10 +366,28 @@ macro_rules! domain {
             sp: usize,
             bp: usize,
         ) -> *mut c_void {
-            // SAFETY: the context is the layer below, which `install` leaked.
-            let below = unsafe { &*context.cast::<Allocator>() };
-            // SAFETY: the program's own call, handed down.
-            allocate(size, sp, bp, $lock, || unsafe { (below.malloc)(below.context, size) })
+            #[inline(never)]
+            unsafe extern "C" fn the_long_way(
+                context: *mut c_void,
+                size: usize,
+                sp: usize,
+                bp: usize,
+            ) -> *mut c_void {
+                // SAFETY: the context is the layer below, which `install` leaked.
+                let below = unsafe { &*context.cast::<Allocator>() };
+                // SAFETY: the program's own call, handed down.
+                allocate(size, sp, bp, $lock, || unsafe { (below.malloc)(below.context, size) })
+            }
+            match quick::look(origin($lock, size), Anchor { sp, bp }, $lock) {
+                Some(known) => known.allocate(size, $lock, || {
+                    // SAFETY: as above.
+                    let below = unsafe { &*context.cast::<Allocator>() };
+                    // SAFETY: as above.
+                    unsafe { (below.malloc)(below.context, size) }
+                }),
+                // SAFETY: our caller's promises.
+                None => unsafe { the_long_way(context, size, sp, bp) },
+            }
         }
 
         unsafe extern "C" fn $calloc(
@@ -383,12 +397,32 @@ macro_rules! domain {
             sp: usize,
             bp: usize,
         ) -> *mut c_void {
-            // SAFETY: as above.
-            let below = unsafe { &*context.cast::<Allocator>() };
-            // SAFETY: as above.
-            allocate(count.wrapping_mul(size), sp, bp, $lock, || unsafe {
-                (below.calloc)(below.context, count, size)
-            })
+            #[inline(never)]
+            unsafe extern "C" fn the_long_way(
+                context: *mut c_void,
+                count: usize,
+                size: usize,
+                sp: usize,
+                bp: usize,
+            ) -> *mut c_void {
+                // SAFETY: as above.
+                let below = unsafe { &*context.cast::<Allocator>() };
+                // SAFETY: as above.
+                allocate(count.wrapping_mul(size), sp, bp, $lock, || unsafe {
+                    (below.calloc)(below.context, count, size)
+                })
+            }
+            let total = count.wrapping_mul(size);
+            match quick::look(origin($lock, total), Anchor { sp, bp }, $lock) {
+                Some(known) => known.allocate(total, $lock, || {
+                    // SAFETY: as above.
+                    let below = unsafe { &*context.cast::<Allocator>() };
+                    // SAFETY: as above.
+                    unsafe { (below.calloc)(below.context, count, size) }
+                }),
+                // SAFETY: our caller's promises.
+                None => unsafe { the_long_way(context, count, size, sp, bp) },
+            }
         }
 
         unsafe extern "C" fn $realloc(
@@ -398,21 +432,52 @@ macro_rules! domain {
             sp: usize,
             bp: usize,
         ) -> *mut c_void {
-            // SAFETY: as above.
-            let below = unsafe { &*context.cast::<Allocator>() };
-            // SAFETY: as above.
-            reallocate(block, size, sp, bp, $lock, || unsafe {
-                (below.realloc)(below.context, block, size)
-            })
+            #[inline(never)]
+            unsafe extern "C" fn the_long_way(
+                context: *mut c_void,
+                block: *mut c_void,
+                size: usize,
+                sp: usize,
+                bp: usize,
+            ) -> *mut c_void {
+                // SAFETY: as above.
+                let below = unsafe { &*context.cast::<Allocator>() };
+                // SAFETY: as above.
+                reallocate(block, size, sp, bp, $lock, || unsafe {
+                    (below.realloc)(below.context, block, size)
+                })
+            }
+            let (at, anchor) = (block as usize, Anchor { sp, bp });
+            match quick::look_at_both(at, origin($lock, size), anchor, $lock) {
+                Some(moving) => moving.reallocate(size, $lock, || {
+                    // SAFETY: as above.
+                    let below = unsafe { &*context.cast::<Allocator>() };
+                    // SAFETY: as above.
+                    unsafe { (below.realloc)(below.context, block, size) }
+                }),
+                // SAFETY: our caller's promises.
+                None => unsafe { the_long_way(context, block, size, sp, bp) },
+            }
         }
 
         pub(super) unsafe extern "C" fn $free(context: *mut c_void, block: *mut c_void) {
+            #[inline(never)]
+            unsafe extern "C" fn the_long_way(context: *mut c_void, block: *mut c_void) {
+                // SAFETY: as above.
+                let below = unsafe { &*context.cast::<Allocator>() };
+                if !block.is_null() && life::recording() {
+                    before_free($lock);
+                    record::freed(block as usize, $lock);
+                }
+                // SAFETY: as above.
+                unsafe { (below.free)(below.context, block) }
+            }
+            if !quick::freed(block as usize, $lock) {
+                // SAFETY: our caller's promises.
+                return unsafe { the_long_way(context, block) };
+            }
             // SAFETY: as above.
             let below = unsafe { &*context.cast::<Allocator>() };
-            if !block.is_null() && life::recording() {
-                before_free($lock);
-                record::freed(block as usize, $lock);
-            }
             // SAFETY: as above.
             unsafe { (below.free)(below.context, block) }
         }

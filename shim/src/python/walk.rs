@@ -13,8 +13,8 @@ use super::current;
 use super::layout::{Entry, FrameRoot, Instr, Layout, OWNED_BY_GENERATOR};
 use pyshim_dump::record::NOT_BEGUN;
 
+use crate::gate;
 use crate::guard::{Guard, thread_pointer};
-use crate::hash::mix;
 use crate::record::Lock;
 use crate::sys;
 
@@ -35,6 +35,8 @@ static HOLDERS_STATE: AtomicUsize = AtomicUsize::new(0);
 /// The runtime's `finalizing` field; a word that is zero as long as it is not known.
 pub static FINALIZING: AtomicPtr<usize> = AtomicPtr::new(NEVER.as_ptr());
 static NEVER: AtomicUsize = AtomicUsize::new(0);
+/// The same word until stock was taken of what the teardown frees.
+static STOCK_IS_DUE: AtomicPtr<usize> = AtomicPtr::new(NEVER.as_ptr());
 /// From 3.12: where that word lies, from the thread pointer on; 0: not known.
 static ATTACHED_AT: AtomicIsize = AtomicIsize::new(0);
 /// Before 3.12: where the runtime keeps its word; 0: not known.
@@ -97,6 +99,7 @@ pub fn set_interpreter(interpreter: &Interpreter) {
     prove_shortcuts();
     if interpreter.finalizing != 0 {
         FINALIZING.store(interpreter.finalizing as *mut usize, Relaxed);
+        STOCK_IS_DUE.store(interpreter.finalizing as *mut usize, Relaxed);
     }
     CODE_TYPE.store(interpreter.code_type, Relaxed);
     LAYOUT.store(core::ptr::from_ref(interpreter.layout).cast_mut(), Release);
@@ -127,6 +130,60 @@ unsafe fn load<T: Copy>(address: usize) -> T {
     unsafe { *(address as *const T) }
 }
 
+/// The key of the calling thread's stack, and whether it holds the interpreter lock; `None` where
+/// that is not simple. Not to be called before the layout was proved ([`gate::UNPROVED`]).
+#[inline(always)]
+pub fn quick_key(lock: Lock) -> Option<(Key, bool)> {
+    let layout = layout()?;
+    let mut tstate = lock_holders_state(layout, lock);
+    let held = tstate != 0;
+    if finalizing() != 0 || (lock == Lock::Held && !held) {
+        return None;
+    }
+    if !held {
+        tstate = own_state();
+        if tstate == 0 {
+            return Some((NO_KEY, false));
+        }
+    }
+    // SAFETY: this is the calling thread's state, and the layout was proved.
+    let top = unsafe { top_of(layout, tstate) };
+    // (A closure would be a function of its own.)
+    let key = if let Some(top) = &top { top.key() } else { NO_KEY };
+    Some((key, held))
+}
+
+/// Whether the calling thread, of which nothing is known, holds the interpreter lock for sure.
+#[inline(always)]
+pub fn holds_lock() -> bool {
+    layout().is_some_and(|layout| lock_holders_state(layout, Lock::Unknown) != 0)
+}
+
+/// The state that the calling thread holds the interpreter lock with; 0: it may not hold it.
+///
+/// From 3.12 on a thread's word for the state is set after it took the lock, and cleared before it
+/// drops it (`_PyThreadState_Attach`, `_PyEval_ReleaseLock` in `Python/pystate.c` and
+/// `Python/ceval_gil.c`). Before, there is only the runtime's word for all threads.
+#[inline(always)]
+fn lock_holders_state(layout: &Layout, lock: Lock) -> usize {
+    let at = ATTACHED_AT.load(Relaxed);
+    if at != 0 {
+        // SAFETY: as in `prove_shortcuts`.
+        return unsafe { load(thread_pointer().wrapping_add_signed(at)) };
+    }
+    let at = HOLDER_AT.load(Relaxed);
+    // The state that it names may be another thread's, at its end: only who holds the lock may look.
+    if at == 0 || lock == Lock::Unknown {
+        return 0;
+    }
+    // SAFETY: the word of the runtime, a static object, that its function reads.
+    let tstate: usize = unsafe { load(at) };
+    // SAFETY: as in `state_under_lock`.
+    let is_ours =
+        || unsafe { load::<usize>(tstate + layout.tstate_thread as usize) } == thread_pointer();
+    if tstate != 0 && is_ours() { tstate } else { 0 }
+}
+
 /// The innermost Python frame of the calling thread, if it has one and it may be read.
 #[inline(always)]
 pub fn top(_: &Guard, lock: Lock) -> Option<Top> {
@@ -143,6 +200,14 @@ pub fn top(_: &Guard, lock: Lock) -> Option<Top> {
     }
     // SAFETY: the interpreter says that this is the calling thread's state, so it is alive and only
     // this thread changes its frames; `TRUSTED` says that the offsets fit this interpreter.
+    unsafe { top_of(layout, tstate) }
+}
+
+/// # Safety
+/// `tstate` must be the calling thread's state, and the layout be proved.
+#[inline(always)]
+unsafe fn top_of(layout: &'static Layout, tstate: usize) -> Option<Top> {
+    // SAFETY: the caller's promise.
     unsafe {
         let mut frame: usize = load(tstate + layout.tstate_frame as usize);
         if layout.root == FrameRoot::CFrame {
@@ -202,6 +267,12 @@ fn thread_state() -> usize {
     if tstate != 0 {
         return tstate;
     }
+    own_state()
+}
+
+/// The state that this thread was given first, which it keeps without the lock.
+#[inline(always)]
+fn own_state() -> usize {
     // SAFETY: the address of a function of this type, which reads a thread-specific value; it may be
     // called at any time, with or without the interpreter lock.
     let own: extern "C" fn() -> usize = unsafe { core::mem::transmute(THREAD_STATE.load(Relaxed)) };
@@ -265,6 +336,23 @@ pub fn finalizing() -> usize {
     unsafe { AtomicUsize::from_ptr(FINALIZING.load(Relaxed)).load(Relaxed) }
 }
 
+/// Whether the teardown has begun and no stock was taken yet.
+#[inline(always)]
+pub fn stock_is_due() -> bool {
+    // SAFETY: as in `finalizing`.
+    unsafe { AtomicUsize::from_ptr(STOCK_IS_DUE.load(Relaxed)).load(Relaxed) != 0 }
+}
+
+/// In a forked child, which takes its own.
+pub fn stock_was_not_taken() {
+    STOCK_IS_DUE.store(FINALIZING.load(Relaxed), Relaxed);
+}
+
+/// It was taken: once is enough.
+pub fn stock_was_taken() {
+    STOCK_IS_DUE.store(NEVER.as_ptr(), Relaxed);
+}
+
 /// Whether the calling thread, which holds the lock of a sub-interpreter, tears that down because
 /// the main interpreter `main` is about to end (from 3.14 on, before [`finalizing`] tells).
 #[cold]
@@ -295,6 +383,9 @@ pub struct Key {
     pub top: u64,
 }
 
+/// Of a thread without Python frames.
+pub const NO_KEY: Key = Key { hash: 0, top: 0 };
+
 impl Top {
     /// Hashes the stack. Frames of C functions count too; they do not hurt.
     #[inline(always)]
@@ -319,27 +410,23 @@ impl Top {
         }
     }
 
-    /// The words of all frames, each times a number that goes with its depth, are summed up: no step
-    /// but the next frame's address waits for the one before.
+    /// A polynomial of the words of all frames. It waits for the next frame's address alone: a
+    /// multiplication takes less than a look at memory.
     #[inline(always)]
     fn key_of(&self, word: impl Fn(usize) -> u64) -> Key {
         let previous = self.layout.frame_previous as usize;
         let top = word(self.frame);
         let (mut frame, mut hash) = (self.frame, 0u64);
-        for _ in 0..MAX_PYTHON / FACTORS.len() {
-            for factor in &FACTORS {
-                if frame == 0 {
-                    break;
-                }
-                hash = hash.wrapping_add(word(frame).wrapping_mul(*factor));
+        for _ in 0..MAX_PYTHON / 4 {
+            for _ in 0..4 {
+                hash = hash.wrapping_add(word(frame)).wrapping_mul(FACTOR);
                 // SAFETY: frames of this thread, linked by the interpreter, which does not run while
                 // this thread is here; the last one's link is null.
                 frame = unsafe { load(frame + previous) };
+                if frame == 0 {
+                    return Key { hash, top };
+                }
             }
-            if frame == 0 {
-                break;
-            }
-            hash = mix(hash, 0);
         }
         Key { hash, top }
     }
@@ -425,17 +512,9 @@ impl Top {
     }
 }
 
-/// Odd numbers without a pattern: the sums of different words times these are equal by chance alone
-/// (multilinear hashing).
-const FACTORS: [u64; 64] = {
-    let (mut all, mut at, mut state) = ([0; 64], 0, 0x9e37_79b9_7f4a_7c15u64);
-    while at < all.len() {
-        state = mix(state, at as u64);
-        all[at] = state | 1;
-        at += 1;
-    }
-    all
-};
+/// A number without a pattern, five more than a multiple of eight: its powers are all different, and
+/// polynomials of different words are equal by chance alone.
+const FACTOR: u64 = 0xd6e8_feb8_6659_fd95;
 
 /// A frame word for word: where it lies, what it runs, at which instruction, and whose it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -588,6 +667,7 @@ fn try_layout(layout: &'static Layout) -> bool {
         None => false,
         Some(true) => {
             TRUSTED.store(1, Relaxed);
+            gate::set(gate::UNPROVED, false);
             true
         }
         Some(false) => {

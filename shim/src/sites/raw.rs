@@ -1,9 +1,12 @@
 //! Raw keys to sites: the part of the site table that takes no lock.
 
 use core::sync::atomic::{
-    AtomicPtr, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    AtomicPtr, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 
+use pyshim_dump::record::Origin;
+
+use crate::hash::mix;
 use crate::sys;
 
 /// The lock-free part: raw key to site.
@@ -14,13 +17,28 @@ struct RawTable {
 
 static TABLE: AtomicPtr<RawTable> = AtomicPtr::new(core::ptr::null_mut());
 
+/// Grows when keys are forgotten: what somebody remembers of an earlier era is not to be believed.
+static ERA: AtomicU32 = AtomicU32::new(1);
+
+/// See [`ERA`]; never 0 but once in four thousand million times.
+#[inline(always)]
+pub fn era() -> u32 {
+    ERA.load(Relaxed)
+}
+
 /// A key that was forgotten; its slot may be used again.
 const FORGOTTEN: u64 = 1;
 
 /// Makes a hash a key: neither empty nor forgotten.
 #[inline(always)]
-pub fn as_key(hash: u64) -> u64 {
+fn as_key(hash: u64) -> u64 {
     hash | 2
+}
+
+/// The key of a Python stack and a native path.
+#[inline(always)]
+pub fn key(python: u64, native: u64, origin: Origin) -> u64 {
+    as_key(mix(mix(python, native), origin as u64))
 }
 
 /// The site of a raw key that was seen before.
@@ -159,6 +177,7 @@ impl Writer {
         if let Some(table) = unsafe { TABLE.load(Relaxed).as_ref() } {
             table.forget(key);
         }
+        ERA.fetch_add(1, Release);
     }
 
     /// Forgets every raw key; the sites stay.
@@ -168,5 +187,6 @@ impl Writer {
         if let Some(table) = unsafe { TABLE.load(Relaxed).as_ref() } {
             table.clear();
         }
+        ERA.fetch_add(1, Release);
     }
 }
