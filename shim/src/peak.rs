@@ -34,7 +34,7 @@ pub static THREADS: AtomicU32 = AtomicU32::new(0);
 /// Since the start: from when on small rises are noted again.
 static NOT_BEFORE: AtomicU64 = AtomicU64::new(0);
 /// Noting takes one part of so many of the time.
-const TIME_SHARE: u64 = 50;
+const TIME_SHARE: u64 = 100;
 
 static NOTING: SpinLock<()> = SpinLock::new(());
 

@@ -4,6 +4,7 @@ use pyshim_dump::blob::{Change, Point, Timeline};
 use pyshim_dump::layout::{BlobKind, Gauge, Lost};
 
 use super::gauges;
+use crate::life;
 use crate::store::{self, STORE};
 
 use core::sync::atomic::Ordering::Relaxed;
@@ -11,6 +12,8 @@ use core::sync::atomic::Ordering::Relaxed;
 /// Points kept; at this number every second one is dropped, and the time between two doubles.
 const MOST_POINTS: usize = 128;
 const FIRST_INTERVAL_NS: u64 = 100_000_000;
+/// Points may take this fraction of the time: there may be a hundred thousand sites.
+const SHARE: u64 = 100;
 
 /// The timeline so far.
 pub struct Keeper {
@@ -47,6 +50,8 @@ impl Keeper {
         if STORE.lock().write_blob(BlobKind::Timeline, &blob).is_err() {
             store::lose(Lost::Growth);
         }
+        let cost = life::since_start_ns().saturating_sub(now_ns);
+        self.next_ns = self.next_ns.max(now_ns + cost * SHARE);
     }
 
     fn point(&mut self, now_ns: u64) -> Point {

@@ -6,6 +6,7 @@
 //! 2. [`rules`]: how each return address leads to the next was learned from the
 //!    program's unwind tables once: a few nanoseconds a frame.
 
+mod cache;
 pub mod paths;
 mod rules;
 mod unwind;

@@ -10,117 +10,39 @@
 //! Paths that begin alike are told apart where they part: the place of a path is
 //! found by the first word in which it differs from the one before, as in a trie.
 
-use core::cell::Cell;
-
 use pyshim_dump::record::Origin;
 
 use crate::guard::{Guard, Thread};
 use crate::hash::mix;
-use crate::spin::SpinLock;
-use crate::{sites, sys};
+use crate::sites;
 
+pub use super::cache::PathCache;
+use super::cache::{FREE, Path};
 use super::unwind::{End, Stop, by_rules};
 use super::{Anchor, IN_REGISTER, MAX_NATIVE, NativeFrame, Recursion, Stack, unwind};
 use crate::python::walk::{Key, Top};
 
-/// Paths that a thread keeps at most.
-const PATHS: usize = 8192;
-/// Words that they may have together. (Most of the memory of a cache is never touched.)
-const WORDS: usize = 32_768;
-/// Words of the longest path that is kept: two of a frame at most.
-const LONGEST: usize = 2 * MAX_NATIVE + 1;
-
-/// A word of the stack that must be as it was.
-#[derive(Clone, Copy)]
-struct Check {
-    address: usize,
-    value: u64,
-}
-
-/// A path; its words lie in [`PathCache::words`].
-#[repr(C, align(64))]
-struct Path {
-    key: u64,
-    hash: u64,
-    /// The stack pointer at the hook.
-    sp: usize,
-    /// rbp at the hook, if a frame is addressed by that.
-    base: usize,
-    has_base: bool,
-    /// The last word is not one of its frames but what ended it: a frame of the evaluation loop.
-    ended: bool,
-    count: u16,
-    /// Words that there is room for at `first`.
-    room: u16,
-    first: u32,
-    /// The site that this path had last, with what it was looked up by, and when ([`sites::era`]).
-    met: Cell<u32>,
-    met_by: Cell<u64>,
-    met_in: Cell<u32>,
-}
-
-/// How many times a path may part from another one to be found.
-const PARTINGS: usize = 16;
-
-/// The paths of one thread. All zero is an empty cache.
-pub struct PathCache {
-    paths: [Path; PATHS],
-    words: [Check; WORDS],
-    /// Whether the word of that number is no return address but a saved rbp.
-    is_base: [bool; WORDS],
-    /// Words in use.
-    used: usize,
-    next_free: *mut PathCache,
-}
-
-const _: () = assert!(size_of::<Path>() == 64);
-
-/// Caches of threads that ended, for threads to come.
-static FREE: SpinLock<FreeList> = SpinLock::new(FreeList(core::ptr::null_mut()));
-
-struct FreeList(*mut PathCache);
-
-// SAFETY: the caches in the list belong to no thread.
-unsafe impl Send for FreeList {}
-
 #[cold]
-fn new_cache(guard: &Guard) -> Option<&'static mut PathCache> {
+fn new_cache(guard: &Guard) -> Option<*mut PathCache> {
     let thread = guard.thread;
     if thread.no_paths.get() != 0 {
         return None;
     }
     crate::life::know_thread(thread);
-    let mut cache = {
-        let mut free = FREE.lock();
-        let cache = free.0;
-        if !cache.is_null() {
-            // SAFETY: the list holds caches that nobody else uses, and it is locked.
-            free.0 = unsafe { (*cache).next_free };
-        }
-        cache
-    };
-    if cache.is_null() {
-        match sys::reserve(size_of::<PathCache>()) {
-            Ok(fresh) => cache = fresh.cast(),
-            Err(_) => {
-                thread.no_paths.set(1);
-                return None;
-            }
-        }
+    let cache = PathCache::any();
+    match cache {
+        Some(cache) => thread.paths.set(cache),
+        None => thread.no_paths.set(1),
     }
-    thread.paths.set(cache);
-    // SAFETY: a mapping of the right size, zeroed or used before, that is now this thread's alone.
-    Some(unsafe { &mut *cache })
+    cache
 }
 
 /// Gives the thread's cache back; called when it ends.
 pub fn release_cache(guard: &Guard) {
     let cache = guard.thread.paths.replace(core::ptr::null_mut());
     if !cache.is_null() {
-        let mut free = FREE.lock();
         // SAFETY: the cache was this thread's alone.
-        unsafe { (*cache).next_free = free.0 };
-        free.0 = cache;
+        unsafe { FREE.lock().push(cache) };
     }
 }
 
@@ -142,81 +64,10 @@ fn place_key(anchor: Anchor, hint: u64) -> u64 {
     mix(hint ^ (anchor.sp as u64) << 16, anchor.caller()) | 1
 }
 
-impl PathCache {
-    #[inline(always)]
-    fn place(key: u64) -> usize {
-        key as usize >> 1 & (PATHS - 1)
-    }
-
-    #[inline(always)]
-    fn words_of(&self, path: &Path) -> &[Check] {
-        let first = path.first as usize;
-        self.words.get(first..first + path.count as usize).unwrap_or_default()
-    }
-
-    /// The path that the stack at `anchor` is, or else the key that it is to be kept by.
-    #[inline(always)]
-    fn find(&self, anchor: Anchor, mut key: u64) -> Result<&Path, u64> {
-        for _ in 0..PARTINGS {
-            let path = &self.paths[PathCache::place(key)];
-            if path.key != key || path.sp != anchor.sp {
-                break;
-            }
-            match self.parting(path, anchor) {
-                None => return Ok(path),
-                Some((at, word)) => key = mix(key ^ at, word) | 1,
-            }
-        }
-        Err(key)
-    }
-
-    /// The first word that is not as it was, with its address; `None`: the path holds. To be asked where
-    /// the stack pointer is the path's.
-    #[inline(always)]
-    fn parting(&self, path: &Path, anchor: Anchor) -> Option<(u64, u64)> {
-        if path.has_base && path.base != anchor.bp {
-            return Some((0, anchor.bp as u64));
-        }
-        let parts = |check: &Check| {
-            // SAFETY: every earlier check held, so the frame inside this word is the one that
-            // was unwound, and its tables place the word on this thread's stack.
-            let word = unsafe { *(check.address as *const u64) };
-            (word != check.value).then_some((check.address as u64, word))
-        };
-        let (fours, rest) = self.words_of(path).as_chunks::<4>();
-        for four in fours {
-            for check in four {
-                if let Some(parting) = parts(check) {
-                    return Some(parting);
-                }
-            }
-        }
-        rest.iter().find_map(parts)
-    }
-
-    /// Keeps a path that has just been learned and whose words lie at the end of those in use.
-    fn keep(&mut self, mut path: Path) {
-        let place = &mut self.paths[PathCache::place(path.key)];
-        if place.room >= path.count {
-            (path.first, path.room) = (place.first, place.room);
-            let (from, to) = (self.used, path.first as usize);
-            self.words.copy_within(from..from + path.count as usize, to);
-            self.is_base.copy_within(from..from + path.count as usize, to);
-        } else {
-            self.used += path.count as usize;
-        }
-        *place = path;
-    }
-
-    /// Makes room for the words of any path: by forgetting all of them, where there is none.
-    fn make_room(&mut self) {
-        if self.used + LONGEST > WORDS {
-            self.used = 0;
-            for path in &mut self.paths {
-                (path.key, path.room) = (0, 0);
-            }
-        }
-    }
+/// What a path is kept by that parts from the one of `key` at this word.
+#[inline(always)]
+fn parted(key: u64, (at, word): (u64, u64)) -> u64 {
+    mix(key ^ at, word) | 1
 }
 
 /// The frames of the path that [`key`] found at this very call; `false` if it is not kept.
@@ -227,15 +78,14 @@ pub fn recall(guard: &Guard, anchor: Anchor, hint: u64, out: &mut Stack) -> bool
     }
     // SAFETY: as in `key`.
     let cache = unsafe { &*cache };
-    let Ok(path) = cache.find(anchor, place_key(anchor, hint)) else { return false };
+    // SAFETY: as above.
+    let found = unsafe { cache.find(anchor, place_key(anchor, hint), parted) };
+    let Ok(path) = found else { return false };
     out.clear();
     let mut recursion = Recursion::new();
-    let words = cache.words_of(path);
-    let words = words.get(..words.len() - usize::from(path.ended)).unwrap_or_default();
-    let is_base = cache.is_base.get(path.first as usize..).unwrap_or_default();
-    for (check, _) in words.iter().zip(is_base).filter(|(_, is_base)| !**is_base) {
-        if !recursion.repeats(check.value) {
-            out.push(NativeFrame { pc: check.value, ..NativeFrame::default() });
+    for pc in cache.return_addresses(path) {
+        if !recursion.repeats(pc) {
+            out.push(NativeFrame { pc, ..NativeFrame::default() });
         }
     }
     true
@@ -249,7 +99,7 @@ pub fn key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> u64
     let cache = guard.thread.paths.get();
     if !cache.is_null() {
         // SAFETY: the thread's own cache; only this thread uses it, inside the guard.
-        match unsafe { &*cache }.find(anchor, key) {
+        match unsafe { (*cache).find(anchor, key, parted) } {
             Ok(path) => return path.hash,
             Err(place) => key = place,
         }
@@ -268,16 +118,17 @@ pub fn quick_site(
 ) -> Option<u32> {
     // SAFETY: the thread's own cache, or null; only this thread uses it, and it is not in the shim.
     let cache = unsafe { thread.paths.get().as_ref() }?;
-    let path = cache.find(anchor, place_key(anchor, python.top)).ok()?;
+    // SAFETY: as above.
+    let path = unsafe { cache.find(anchor, place_key(anchor, python.top), parted) }.ok()?;
     // Mostly the stack is the same too, for the instruction is.
     let by = python.hash.wrapping_add((origin as u64) << 60);
-    if path.met_by.get() == by && path.met_in.get() == sites::era() {
-        return Some(path.met.get());
+    if let Some(site) = path.site(by) {
+        return Some(site);
     }
-    let site = sites::find(sites::key(python.hash, path.hash, origin))?;
-    path.met.set(site);
-    path.met_by.set(by);
-    path.met_in.set(sites::era());
+    let key = sites::key(python.hash, path.hash, origin);
+    let now = sites::shard_now(key);
+    let site = sites::find(key)?;
+    path.remember(by, site, now);
     Some(site)
 }
 
@@ -285,40 +136,15 @@ pub fn quick_site(
 #[inline(never)]
 fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
     let stop = Stop::new(anchor, python);
-    let cache = guard.thread.paths.get();
-    // SAFETY: the thread's own cache; the reference ends with this call.
-    let cache = if cache.is_null() { new_cache(guard) } else { Some(unsafe { &mut *cache }) };
-    let Some(cache) = cache else { return walk_anew(guard, anchor, stop) };
-    cache.make_room();
-    let first = cache.used as u32;
-    let (has_base, base, ended) = (false, 0, false);
-    let (sp, room) = (anchor.sp, LONGEST as u16);
-    let met = (Cell::new(0), Cell::new(0), Cell::new(0));
-    let (met, met_by, met_in) = met;
-    let mut path = Path {
-        key,
-        hash: 1,
-        sp,
-        base,
-        has_base,
-        ended,
-        count: 0,
-        room,
-        first,
-        met,
-        met_by,
-        met_in,
-    };
-    let words = cache.words.get_mut(cache.used..).unwrap_or_default();
-    let is_base = cache.is_base.get_mut(cache.used..).unwrap_or_default();
-    let mut places = words.iter_mut().zip(is_base);
-    let mut count = 0;
-    let mut push = |address, value, is_base| {
-        if let Some(place) = places.next() {
-            (*place.0, *place.1) = (Check { address, value }, is_base);
-            count += 1;
+    let mut cache = guard.thread.paths.get();
+    if cache.is_null() {
+        match new_cache(guard) {
+            Some(fresh) => cache = fresh,
+            None => return walk_anew(guard, anchor, stop),
         }
-    };
+    }
+    let cache = with_room(guard, cache);
+    let mut path = Path::new(key, anchor.sp);
     let mut frames = 0;
     let mut recursion = Recursion::new();
     let end = by_rules(anchor, stop, |frame| {
@@ -329,11 +155,11 @@ fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
         if !recursion.repeats(frame.pc) {
             path.hash = mix(path.hash, frame.pc);
         }
-        push(frame.slot, frame.pc, false);
+        cache.push(&mut path, frame.slot, frame.pc, false);
         match frame.base {
             None => {}
             Some((IN_REGISTER, base)) => (path.has_base, path.base) = (true, base),
-            Some((at, base)) => push(at, base as u64, true),
+            Some((at, base)) => cache.push(&mut path, at, base as u64, true),
         }
         true
     });
@@ -341,14 +167,32 @@ fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
         // What ended it may lie elsewhere the next time, which makes the path no less true.
         End::Whole | End::Lost => {}
         End::Evaluation(slot, pc) => {
-            push(slot, pc, false);
+            cache.push(&mut path, slot, pc, false);
             path.ended = true;
         }
     }
-    (path.count, path.room) = (count, count);
     let hash = path.hash;
     cache.keep(path);
     hash
+}
+
+/// The thread's cache, or a larger one with its paths, so that there is room for one more.
+fn with_room(guard: &Guard, mut cache: *mut PathCache) -> &'static mut PathCache {
+    // SAFETY: the thread's own cache, which nobody else refers to; once there is a new one, nothing
+    // leads to it any more.
+    unsafe {
+        if !(*cache).has_room() || (*cache).is_crowded() {
+            if let Some(fresh) = (*cache).grown() {
+                guard.thread.paths.set(fresh);
+                PathCache::unmap(cache);
+                cache = fresh;
+            }
+            if !(*cache).has_room() {
+                (*cache).clear();
+            }
+        }
+        &mut *cache
+    }
 }
 
 /// The hash of a stack that cannot be kept.

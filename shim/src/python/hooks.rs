@@ -168,6 +168,7 @@ pub fn look_after(_: &Guard) {
         return;
     }
     let unheard = UNHEARD.swap(1, Relaxed);
+    // (Where one stack is new, the next one often is too: it need not be looked up first.)
     gate::set(gate::UNHEARD, true);
     if SETTLED.load(Relaxed) && unheard == 0 {
         return;

@@ -459,50 +459,36 @@ impl Top {
 
     /// All frames, innermost first. Returns the frame that comes next if there are more.
     pub fn frames(&self, out: &mut Vec<RawFrame>) -> usize {
-        let at = self.layout.frame_instr as usize;
-        match self.layout.instr {
-            Instr::Pointer => self.gather(out, |frame| {
-                // SAFETY: `gather` asks about frames alone, which have this field.
-                unsafe { load::<u64>(frame + at) }
-            }),
-            Instr::LastiBytes | Instr::LastiUnits => self.gather(out, |frame| {
-                // SAFETY: as above.
-                u64::from(unsafe { load::<u32>(frame + at) })
-            }),
-        }
-    }
-
-    #[inline(always)]
-    fn gather(&self, out: &mut Vec<RawFrame>, instruction: impl Fn(usize) -> u64) -> usize {
-        let (code, previous) =
-            (self.layout.frame_code as usize, self.layout.frame_previous as usize);
-        let owner = self.layout.frame_owner.map(usize::from);
-        let (mut frame, mut left) = (self.frame, MAX_PYTHON);
-        // Room is asked for once for so many.
-        let mut some = [RawFrame::NONE; 16];
-        while frame != 0 && left > 0 {
-            let mut count = 0;
-            for place in some.iter_mut().take(left) {
-                if frame == 0 {
-                    break;
-                }
-                // SAFETY: as in `key_of`.
-                unsafe {
-                    let owner = owner.map_or(0, |at| u64::from(load::<u8>(frame + at)));
-                    *place = RawFrame {
-                        frame,
-                        code: load(frame + code),
-                        // An address has 47 bits.
-                        state: instruction(frame) ^ owner << 56,
-                    };
-                    frame = load(frame + previous);
-                }
-                count += 1;
-            }
-            left -= count;
-            out.extend_from_slice(some.get(..count).unwrap_or_default());
+        let fields = self.fields();
+        let mut frame = self.frame;
+        while frame != 0 && out.len() < MAX_PYTHON {
+            out.push(fields.raw(frame));
+            frame = fields.previous(frame);
         }
         frame
+    }
+
+    /// The innermost frame.
+    pub fn first(&self) -> usize {
+        self.frame
+    }
+
+    /// How to read the frames of this stack.
+    pub fn fields(&self) -> Fields<'_> {
+        let layout = self.layout;
+        let instr_mask = match layout.instr {
+            Instr::Pointer => u64::MAX,
+            Instr::LastiBytes | Instr::LastiUnits => u64::from(u32::MAX),
+        };
+        Fields {
+            code: layout.frame_code as usize,
+            instr: layout.frame_instr as usize,
+            instr_mask,
+            owner: layout.frame_owner.unwrap_or(0) as usize,
+            owner_mask: if layout.frame_owner.is_some() { 0xff } else { 0 },
+            previous: layout.frame_previous as usize,
+            stack: core::marker::PhantomData,
+        }
     }
 
     /// What a frame of [`Top::frames`] is.
@@ -516,6 +502,39 @@ impl Top {
 /// polynomials of different words are equal by chance alone.
 const FACTOR: u64 = 0xd6e8_feb8_6659_fd95;
 
+/// How to read the frames of one stack, without a question for each.
+pub struct Fields<'a> {
+    code: usize,
+    instr: usize,
+    /// The bits of the word there that count: some versions have an `int`.
+    instr_mask: u64,
+    owner: usize,
+    owner_mask: u64,
+    previous: usize,
+    stack: core::marker::PhantomData<&'a Top>,
+}
+
+impl Fields<'_> {
+    /// The frame outside `frame`, which must be one of the stack; 0: none.
+    #[inline(always)]
+    pub fn previous(&self, frame: usize) -> usize {
+        // SAFETY: as in `Top::key_of`.
+        unsafe { load(frame + self.previous) }
+    }
+
+    /// A frame of the stack, word for word.
+    #[inline(always)]
+    pub fn raw(&self, frame: usize) -> RawFrame {
+        // SAFETY: as in `Top::key_of`; fields follow the `int` that is one.
+        unsafe {
+            let owner = u64::from(load::<u8>(frame + self.owner)) & self.owner_mask;
+            let instruction = load::<u64>(frame + self.instr) & self.instr_mask;
+            // An address has 47 bits.
+            RawFrame { frame, code: load(frame + self.code), state: instruction ^ owner << 56 }
+        }
+    }
+}
+
 /// A frame word for word: where it lies, what it runs, at which instruction, and whose it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RawFrame {
@@ -527,6 +546,17 @@ pub struct RawFrame {
 impl RawFrame {
     /// No frame.
     pub const NONE: RawFrame = RawFrame { frame: 0, code: 0, state: 0 };
+
+    /// Where it lies.
+    pub fn address(&self) -> usize {
+        self.frame
+    }
+
+    /// Whether it lies there.
+    #[inline(always)]
+    pub fn is_at(&self, frame: usize) -> bool {
+        self.frame == frame
+    }
 }
 
 /// Calls `seen` with the address of every Python frame of a thread state, innermost first.

@@ -10,7 +10,7 @@ use crate::python::{code, walk};
 use crate::{hash, live, store};
 
 /// A code object in more raw keys than this is not worth a list of them.
-const MOST_KEYS: usize = 32;
+const MOST_KEYS: usize = 256;
 
 /// A code object at an address.
 struct Known {

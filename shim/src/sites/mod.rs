@@ -34,7 +34,7 @@ use crate::{heap, life};
 use codes::{Codes, Forgotten};
 pub use line::Definition;
 use line::Line;
-pub use raw::{era, find, key};
+pub use raw::{era, find, key, shard_now};
 use stack::PythonStack;
 
 /// Where blocks are counted whose stack found no room.

@@ -17,13 +17,23 @@ struct RawTable {
 
 static TABLE: AtomicPtr<RawTable> = AtomicPtr::new(core::ptr::null_mut());
 
-/// Grows when keys are forgotten: what somebody remembers of an earlier era is not to be believed.
-static ERA: AtomicU32 = AtomicU32::new(1);
+/// Keys are in one of so many shards.
+const SHARDS: usize = 1024;
+/// Grow when keys of a shard are forgotten: what is remembered of an earlier era is not to be
+/// believed. (Code that comes and goes must not have everybody look everything up again.)
+static ERAS: [AtomicU32; SHARDS] = [const { AtomicU32::new(1) }; SHARDS];
 
-/// See [`ERA`]; never 0 but once in four thousand million times.
+/// The era of a shard.
 #[inline(always)]
-pub fn era() -> u32 {
-    ERA.load(Relaxed)
+pub fn era(shard: usize) -> u32 {
+    ERAS[shard & (SHARDS - 1)].load(Relaxed)
+}
+
+/// The shard of a key, and its era. To be asked before the key is looked up.
+#[inline(always)]
+pub fn shard_now(key: u64) -> (u16, u32) {
+    let shard = (key >> 32) as u16 & (SHARDS - 1) as u16;
+    (shard, era(shard as usize))
 }
 
 /// A key that was forgotten; its slot may be used again.
@@ -177,7 +187,7 @@ impl Writer {
         if let Some(table) = unsafe { TABLE.load(Relaxed).as_ref() } {
             table.forget(key);
         }
-        ERA.fetch_add(1, Release);
+        ERAS[shard_now(key).0 as usize].fetch_add(1, Release);
     }
 
     /// Forgets every raw key; the sites stay.
@@ -187,6 +197,6 @@ impl Writer {
         if let Some(table) = unsafe { TABLE.load(Relaxed).as_ref() } {
             table.clear();
         }
-        ERA.fetch_add(1, Release);
+        ERAS.iter().for_each(|era| _ = era.fetch_add(1, Release));
     }
 }

@@ -12,7 +12,7 @@ use super::codes::Codes;
 use super::line::Line;
 use super::word;
 use crate::hash::mix;
-use crate::python::walk::{RawFrame, Top, View};
+use crate::python::walk::{MAX_PYTHON, RawFrame, Top, View};
 
 /// A frame of the interpreter, and what lies outside it.
 #[derive(Clone, Copy)]
@@ -55,22 +55,86 @@ const OUTSIDE: Level = Level {
 
 /// See the module.
 pub struct PythonStack {
-    raw: Vec<RawFrame>,
+    /// The frames of the stack at hand that are not those of `levels`, innermost first.
+    fresh: Vec<RawFrame>,
     /// Outermost first.
     levels: Vec<Level>,
+    /// Which level a frame may be, by a hash of its address.
+    places: [u8; PLACES],
+    /// The levels that are open.
+    open: Vec<u8>,
     shown: Vec<Frame>,
+}
+
+const PLACES: usize = 512;
+// A level's number fits.
+const _: () = assert!(MAX_PYTHON <= 255);
+
+fn place_of(frame: usize) -> usize {
+    (frame >> 3) % PLACES
 }
 
 impl PythonStack {
     /// No frames.
     pub const fn new() -> PythonStack {
-        PythonStack { raw: Vec::new(), levels: Vec::new(), shown: Vec::new() }
+        PythonStack {
+            fresh: Vec::new(),
+            levels: Vec::new(),
+            places: [0; PLACES],
+            open: Vec::new(),
+            shown: Vec::new(),
+        }
     }
 
     /// Nothing of the last stack holds any more.
     pub fn clear(&mut self) {
         self.levels.clear();
+        self.open.clear();
         self.shown.clear();
+    }
+
+    /// Lays the stack of `top` beside the last one: how many outermost frames are the same. The others
+    /// are `fresh` then. `None` where there are too many frames.
+    fn compare(&mut self, top: &Top) -> Option<usize> {
+        let fields = top.fields();
+        let fresh = &mut self.fresh;
+        fresh.clear();
+        let mut frame = top.first();
+        while frame != 0 && fresh.len() <= MAX_PYTHON {
+            let level = self.places[place_of(frame)] as usize;
+            let known = self.levels.get(..=level).unwrap_or_default();
+            if known.last().is_none_or(|last| !last.raw.is_at(frame)) {
+                fresh.push(fields.raw(frame));
+                frame = fields.previous(frame);
+                continue;
+            }
+            // Here they meet: from here on outwards each frame may be the one that it was. `same`
+            // frames are, among those that were looked at.
+            let mut same = known.len();
+            let mut left = known.len();
+            for level in known.iter().rev() {
+                if !level.raw.is_at(frame) {
+                    break;
+                }
+                let raw = fields.raw(frame);
+                left -= 1;
+                if raw != level.raw {
+                    // Neither this one nor any inside it.
+                    let inside = known.get(left + 1..same).unwrap_or_default();
+                    fresh.extend(inside.iter().rev().map(|level| level.raw));
+                    fresh.push(raw);
+                    same = left;
+                }
+                frame = fields.previous(frame);
+            }
+            if left == 0 && frame == 0 {
+                return (fresh.len() + same <= MAX_PYTHON).then_some(same);
+            }
+            // They part again.
+            let inside = known.get(left..same).unwrap_or_default();
+            fresh.extend(inside.iter().rev().map(|level| level.raw));
+        }
+        (frame == 0 && fresh.len() <= MAX_PYTHON).then_some(0)
     }
 
     /// Takes in a thread's stack, through which `key` passes. Unless it is `trusted` that the end of
@@ -88,24 +152,30 @@ impl PythonStack {
             line.agrees_up_to(0);
             return false;
         };
-        self.raw.clear();
-        let beyond = top.frames(&mut self.raw);
-        // Without its outer end a stack cannot be laid beside another.
-        if beyond != 0 || !trusted {
+        if !trusted {
             self.clear();
         }
-        let pairs = self.levels.iter().zip(self.raw.iter().rev());
-        let same = pairs.take_while(|(level, raw)| level.raw == **raw).count();
-        for level in self.levels.iter_mut().take(same).filter(|level| level.open) {
+        let mut beyond = 0;
+        let same = self.compare(&top).unwrap_or_else(|| {
+            // Without its outer end a stack cannot be laid beside another.
+            self.clear();
+            self.fresh.clear();
+            beyond = top.frames(&mut self.fresh);
+            0
+        });
+        self.open.retain(|&at| {
+            let level = self.levels.get_mut(at as usize).filter(|_| (at as usize) < same);
+            let Some(level) = level else { return false };
             level.open = level.run.is_some_and(|(code, _)| codes.pass(code, key));
-        }
+            level.open
+        });
         let last = same.checked_sub(1).and_then(|last| self.levels.get(last));
         let mut outside = last.copied().unwrap_or(OUTSIDE);
         self.shown.truncate(outside.shown);
         line.agrees_up_to(outside.shown);
-        let count = self.raw.len();
+        let count = same + self.fresh.len();
         for index in same..count {
-            let Some(&raw) = self.raw.get(count - 1 - index) else { break };
+            let Some(&raw) = self.fresh.get(count - 1 - index) else { break };
             let mut level = Level { raw, run: None, open: false, ..outside };
             match top.view(&raw) {
                 View::Boundary(address) => level.boundary = address,
@@ -144,6 +214,10 @@ impl PythonStack {
                         self.shown.push(shown);
                     }
                 }
+            }
+            self.places[place_of(raw.address())] = index as u8;
+            if level.open {
+                self.open.push(index as u8);
             }
             match self.levels.get_mut(index) {
                 Some(place) => *place = level,
