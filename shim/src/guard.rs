@@ -87,12 +87,6 @@ pub struct Guard {
 }
 
 impl Thread {
-    /// Whether the thread is inside the shim.
-    #[inline(always)]
-    pub fn is_inside(&self) -> bool {
-        self.inside.get() != 0
-    }
-
     /// Counts an allocation; whether it is time for another look at the clock.
     #[inline(always)]
     pub fn is_time(&self) -> bool {
@@ -110,13 +104,6 @@ impl Thread {
 const TICK: u32 = 8192;
 
 impl Guard {
-    /// Enters the shim on a thread that is not [`Thread::is_inside`].
-    #[inline(always)]
-    pub fn of(thread: &'static Thread) -> Guard {
-        thread.inside.set(1);
-        Guard { thread }
-    }
-
     /// Enters the shim; `None` if this thread is inside already.
     #[inline(always)]
     pub fn enter() -> Option<Guard> {

@@ -8,7 +8,7 @@
 //! | [`hooks`], [`python::hooks`] | the program's call arrives, and goes on to [`real`] |
 //! | [`gate`] | what sampled mode passes over |
 //! | [`guard`] | calls from within the shim pass through |
-//! | [`record`] | the hot path in one place |
+//! | [`quick`], [`record`] | the hot path: what nearly always comes, and whatever comes |
 //! | [`python::walk`], [`native`] | the stack becomes a key |
 //! | [`sites`] | the key becomes a site |
 //! | [`live`], [`store`], [`peak`], [`epoch`] | the block is entered, and counted |

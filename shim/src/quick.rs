@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use pyshim_dump::record::Origin;
 
-use crate::guard::{self, Guard, Thread};
+use crate::guard::{self, Guard};
 use crate::native::{Anchor, paths};
 use crate::python::walk;
 use crate::record::{self, Lock};
@@ -24,7 +24,8 @@ use crate::{epoch, gate, life, live, peak, store};
 
 /// An allocation whose site was found the quick way.
 pub struct Known {
-    thread: &'static Thread,
+    /// From the look on: a signal handler that allocates must not meet it.
+    guard: Guard,
     site: u32,
     /// Whether the thread holds the interpreter lock.
     held: bool,
@@ -36,13 +37,10 @@ pub fn look(origin: Origin, anchor: Anchor, lock: Lock) -> Option<Known> {
     if !gate::is_plain_exact() || (lock == Lock::Unknown && life::untended()) {
         return None;
     }
-    let thread = guard::thread();
-    if thread.is_inside() {
-        return None;
-    }
+    let guard = Guard::enter()?;
     let (python, held) = walk::quick_key(lock)?;
-    let site = paths::quick_site(thread, anchor, python, origin)?;
-    Some(Known { thread, site, held })
+    let site = paths::quick_site(&guard, anchor, python, origin)?;
+    Some(Known { guard, site, held })
 }
 
 impl Known {
@@ -54,16 +52,15 @@ impl Known {
         lock: Lock,
         real: impl FnOnce() -> *mut c_void,
     ) -> *mut c_void {
-        let guard = Guard::of(self.thread);
         let block = real();
         if !block.is_null() {
-            self.came(&guard, block as usize, size, lock);
+            self.came(block as usize, size, lock);
         }
         block
     }
 
     #[inline(always)]
-    fn came(&self, guard: &Guard, address: usize, size: usize, lock: Lock) {
+    fn came(&self, address: usize, size: usize, lock: Lock) {
         let entered = live::enter(address, size, self.site, epoch::now());
         if !entered && !record::entered(address, size, self.site) {
             return;
@@ -76,9 +73,9 @@ impl Known {
             counters.free.allocated_blocks.fetch_add(1, Relaxed);
             counters.free.allocated_bytes.fetch_add(size as u64, Relaxed);
         }
-        peak::grow(guard.thread, size);
-        if lock == Lock::Held && guard.thread.is_time() {
-            life::tick(guard);
+        peak::grow(self.guard.thread, size);
+        if lock == Lock::Held && self.guard.thread.is_time() {
+            life::tick(&self.guard);
         }
     }
 }
@@ -94,7 +91,8 @@ pub struct Moving {
 pub fn look_at_both(block: usize, origin: Origin, anchor: Anchor, lock: Lock) -> Option<Moving> {
     let known = look(origin, anchor, lock)?;
     let place = live::look(block)?;
-    peak::shrink_within_share(known.thread, place.size).then_some(Moving { known, place })
+    let is_simple = peak::shrink_within_share(known.guard.thread, place.size);
+    is_simple.then_some(Moving { known, place })
 }
 
 impl Moving {
@@ -106,16 +104,15 @@ impl Moving {
         lock: Lock,
         real: impl FnOnce() -> *mut c_void,
     ) -> *mut c_void {
-        let guard = Guard::of(self.known.thread);
         // Before the real call: the old address may be another thread's as soon as that returns.
         self.place.clear();
         let block = real();
         if block.is_null() {
             self.place.put_back();
-            peak::grow(guard.thread, self.place.size);
+            peak::grow(self.known.guard.thread, self.place.size);
         } else {
             gone(&self.place, lock == Lock::Held || self.known.held);
-            self.known.came(&guard, block as usize, size, lock);
+            self.known.came(block as usize, size, lock);
         }
         block
     }

@@ -12,7 +12,7 @@
 
 use pyshim_dump::record::Origin;
 
-use crate::guard::{Guard, Thread};
+use crate::guard::Guard;
 use crate::hash::mix;
 use crate::sites;
 
@@ -110,14 +110,9 @@ pub fn key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> u64
 /// The site of an allocation at `anchor` under the Python stack `python`, if this path was seen before
 /// and so was the stack.
 #[inline(always)]
-pub fn quick_site(
-    thread: &'static Thread,
-    anchor: Anchor,
-    python: Key,
-    origin: Origin,
-) -> Option<u32> {
-    // SAFETY: the thread's own cache, or null; only this thread uses it, and it is not in the shim.
-    let cache = unsafe { thread.paths.get().as_ref() }?;
+pub fn quick_site(guard: &Guard, anchor: Anchor, python: Key, origin: Origin) -> Option<u32> {
+    // SAFETY: the thread's own cache, or null; only this thread uses it, inside the guard.
+    let cache = unsafe { guard.thread.paths.get().as_ref() }?;
     // SAFETY: as above.
     let path = unsafe { cache.find(anchor, place_key(anchor, python.top), parted) }.ok()?;
     // Mostly the stack is the same too, for the instruction is.
