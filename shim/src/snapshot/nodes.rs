@@ -74,12 +74,16 @@ const MOST_EXPECTED: usize = 1 << 28;
 
 /// From an address to the first block of its page.
 struct Index {
-    /// Leaf number to position in `pages` plus one.
+    /// Leaf number to position in `pages` plus one, or where no block begins but one reaches into,
+    /// [`REACHED`] and that one. Words of all kinds are looked up here: most lead nowhere.
     leaves: Vec<u32>,
     pages: Vec<Box<[u32; PAGES + 1]>>,
 }
 
 const PAGES: usize = 1 << (live::LEAF_BITS - 12);
+
+/// See [`Index::leaves`].
+const REACHED: u32 = 1 << 31;
 
 impl Nodes {
     /// Takes all live blocks.
@@ -151,6 +155,12 @@ impl Nodes {
         self.index.pages.push(pages);
         if let Some(slot) = self.index.leaves.get_mut(leaf) {
             *slot = self.index.pages.len() as u32;
+        }
+        // Leaves come in order: those in which blocks begin are overwritten.
+        if let Some(&(address, len, _)) = batch.last().filter(|_| after <= REACHED) {
+            let last = (address + len.max(1) - 1) >> live::LEAF_BITS;
+            let reached = self.index.leaves.get_mut(leaf + 1..=last).unwrap_or_default();
+            reached.fill(REACHED | (after - 1));
         }
         batch.clear();
     }
@@ -284,8 +294,11 @@ impl Nodes {
     pub fn block_at(&self, address: usize) -> Option<u32> {
         let leaf = *self.index.leaves.get(address >> live::LEAF_BITS)?;
         if leaf == 0 {
-            // A block may begin in the leaf before and reach into this one.
-            return self.long_block_at(address);
+            return None;
+        }
+        if leaf & REACHED != 0 {
+            let at = leaf & !REACHED;
+            return (address - self.address(at) < self.len(at)).then_some(at);
         }
         let pages = &self.index.pages[leaf as usize - 1];
         let page = (address >> 12) & (PAGES - 1);
@@ -299,17 +312,6 @@ impl Nodes {
         let at = after.checked_sub(1)?;
         let inside = address.wrapping_sub(self.address(at as u32));
         (inside < self.len(at as u32).max(1)).then_some(at as u32)
-    }
-
-    #[cold]
-    fn long_block_at(&self, address: usize) -> Option<u32> {
-        let leaf = address >> live::LEAF_BITS;
-        // Few blocks are longer than a leaf.
-        let before =
-            (leaf.saturating_sub(256)..leaf).rev().find(|&leaf| self.index.leaves[leaf] != 0)?;
-        let pages = &self.index.pages[self.index.leaves[before] as usize - 1];
-        let at = pages[PAGES].checked_sub(1)?;
-        (address - self.address(at) < self.len(at)).then_some(at)
     }
 
     /// The node of the object at exactly this address, if it is known as one.
