@@ -245,7 +245,8 @@ pub fn write(out: &mut Vec<u8>, context: &mut Context, record: &Record) {
         Record::Site { id, origin, truncated, frames } => {
             let same = context.last.iter().rev().zip(frames.iter().rev());
             let shared = same.take_while(|(one, other)| one == other).count();
-            put_site(out, (*id, *origin, *truncated), shared, &frames[..frames.len() - shared]);
+            let others = frames[..frames.len() - shared].iter().copied();
+            put_site(out, (*id, *origin, *truncated), shared, others);
             context.last.clone_from(frames);
             SITE
         }
@@ -264,7 +265,12 @@ pub fn write(out: &mut Vec<u8>, context: &mut Context, record: &Record) {
 
 /// Appends a site, whose writer knows how many outer frames it has in common with the site before
 /// it in the log; `frames` are the others, innermost first. What `write` remembers is not told.
-pub fn write_site(out: &mut Vec<u8>, site: (u32, Origin, bool), shared: usize, frames: &[Frame]) {
+pub fn write_site(
+    out: &mut Vec<u8>,
+    site: (u32, Origin, bool),
+    shared: usize,
+    frames: impl ExactSizeIterator<Item = Frame>,
+) {
     let start = begin(out);
     put_site(out, site, shared, frames);
     end(out, start, SITE);
@@ -274,7 +280,7 @@ fn put_site(
     out: &mut Vec<u8>,
     (id, origin, truncated): (u32, Origin, bool),
     shared: usize,
-    frames: &[Frame],
+    frames: impl ExactSizeIterator<Item = Frame>,
 ) {
     put(out, u64::from(id));
     out.push(origin as u8);
@@ -306,11 +312,11 @@ fn put_texts(out: &mut Vec<u8>, texts: &[String]) {
 
 /// Frames share most of their address with the one before, and code ids are
 /// small: the low bit tells native from Python, the rest is the delta or the id.
-fn put_frames(out: &mut Vec<u8>, frames: &[Frame]) {
+fn put_frames(out: &mut Vec<u8>, frames: impl ExactSizeIterator<Item = Frame>) {
     put(out, frames.len() as u64);
     let mut last = 0u64;
     for frame in frames {
-        match *frame {
+        match frame {
             Frame::Native { pc } => {
                 // Addresses have 48 bits, so the shift loses nothing.
                 put(out, zigzag(pc.wrapping_sub(last) as i64) << 1);

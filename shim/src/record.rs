@@ -179,7 +179,10 @@ pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock) -> u32 {
     let key = sites::key(hash, native, origin);
     match sites::find(key) {
         Some(site) => site,
-        None => sites::define(guard, &Place { anchor, top, hint, extent, origin }, key),
+        None => {
+            let place = Place { anchor, top, python: hash, hint, extent, origin };
+            sites::define(guard, &place, key)
+        }
     }
 }
 

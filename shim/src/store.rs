@@ -10,6 +10,7 @@
 //! and its identity checked, each time that it must grow.
 
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed, Ordering::Release};
+use std::collections::VecDeque;
 
 use pyshim_dump::layout::{
     BlobKind, Counters, ExtentKind, HEADER_LEN, Header, LOG_EXTENT_MAX, LOG_EXTENT_MIN, Lost,
@@ -46,7 +47,23 @@ pub struct Store {
     log_used: usize,
     /// When to try again to make the file grow after that failed (`sys::monotonic_ns`).
     again_ns: u64,
+    /// What the log had no room for, and the bytes of all.
+    unwritten: VecDeque<Batch>,
+    unwritten_bytes: usize,
+    /// So many bytes of the first of these lie in the log already, beyond what is read of it.
+    copied: usize,
 }
+
+/// Whole records of the log, none of which refers to one in another batch.
+pub struct Batch {
+    /// The records.
+    pub bytes: Vec<u8>,
+    /// How many there are.
+    pub count: u64,
+}
+
+/// Where the log has no room, so many bytes of records wait until it has.
+const MOST_UNWRITTEN: usize = 8 << 20;
 
 /// While there is no room, every new stack would ask for some.
 const BACK_OFF_NS: u64 = 100_000_000;
@@ -87,6 +104,11 @@ pub fn prepare() -> bool {
     MOMENTS.store(moments.cast(), Release);
     HEADER.store(header.cast(), Release);
     true
+}
+
+/// Whether another site id can be given out as things are.
+pub fn has_room() -> bool {
+    site_count() < CAPACITY.load(Relaxed)
 }
 
 /// Where the arrays and the header lie: start and end.
@@ -158,6 +180,9 @@ impl Store {
             log_capacity: 0,
             log_used: 0,
             again_ns: 0,
+            unwritten: VecDeque::new(),
+            unwritten_bytes: 0,
+            copied: 0,
         }
     }
 
@@ -315,10 +340,7 @@ impl Store {
 
     /// Makes sure that another site id can be given out.
     pub fn make_room(&mut self) -> bool {
-        if site_count() < CAPACITY.load(Relaxed) {
-            return true;
-        }
-        self.grow(Store::grow_arrays).is_ok()
+        has_room() || self.grow(Store::grow_arrays).is_ok()
     }
 
     /// Makes the file larger, or notes that it cannot be.
@@ -335,21 +357,34 @@ impl Store {
         grown
     }
 
-    /// Appends whole records.
-    pub fn append(&mut self, records: &[u8]) -> Result<(), Failure> {
+    /// Appends records. What finds no room counts as lost, and is tried again with the next batch.
+    pub fn append(&mut self, batch: Batch) {
+        let lost = &header().lost[Lost::Definitions as usize];
+        lost.fetch_add(batch.count, Relaxed);
+        if self.unwritten_bytes + batch.bytes.len() > MOST_UNWRITTEN {
+            return;
+        }
+        self.unwritten_bytes += batch.bytes.len();
+        self.unwritten.push_back(batch);
+        while let Some(batch) = self.unwritten.pop_front() {
+            if self.write(&batch.bytes).is_err() {
+                return self.unwritten.push_front(batch);
+            }
+            self.unwritten_bytes -= batch.bytes.len();
+            lost.fetch_sub(batch.count, Relaxed);
+        }
+    }
+
+    /// Writes the records, or what is left of them after it failed.
+    fn write(&mut self, records: &[u8]) -> Result<(), Failure> {
         let header = header();
         let committed = header.log_len.load(Relaxed);
-        let mut rest = records;
+        let mut rest = records.get(self.copied..).unwrap_or_default();
         while !rest.is_empty() {
             let room = self.log_capacity - self.log_used;
             if room == 0 {
-                // What was copied of this batch stays beyond `log_len`, where nobody reads it,
-                // and the next batch must not follow it: put the position back.
-                if let Err(failure) = self.grow(Store::grow_log) {
-                    let copied = records.len() - rest.len();
-                    self.log_used -= copied.min(self.log_used);
-                    return Err(failure);
-                }
+                self.copied = records.len() - rest.len();
+                self.grow(Store::grow_log)?;
                 continue;
             }
             let (now, later) = rest.split_at(rest.len().min(room));
@@ -364,6 +399,7 @@ impl Store {
             self.log_used += now.len();
             rest = later;
         }
+        self.copied = 0;
         // Only now does the reader see them.
         header.log_len.store(committed + records.len() as u64, Release);
         Ok(())
@@ -465,14 +501,7 @@ impl Store {
     /// In a forked child: lets go of the parent's file. Everything counted from
     /// now on is the child's own.
     pub fn forget(&mut self) {
-        let arrays = MAX_SITES as usize * size_of::<Counters>();
-        // SAFETY: the ranges are our own; the child has one thread, which is here.
-        let done = unsafe {
-            sys::map_zero_over(COUNTERS.load(Relaxed).cast(), arrays).is_ok()
-                && sys::map_zero_over(MOMENTS.load(Relaxed).cast(), arrays).is_ok()
-                && sys::map_zero_over(HEADER.load(Relaxed).cast(), HEADER_LEN).is_ok()
-        };
-        if !done {
+        if !leave_file() {
             crate::life::stop();
         }
         if !self.log.is_null() {
@@ -484,6 +513,18 @@ impl Store {
         // Until there is a file, the memory behind the arrays holds all that may come.
         CAPACITY.store(MAX_SITES, Relaxed);
     }
+}
+
+/// In a forked child: what it counts from now on is not its parent's. `false` if that failed.
+pub fn leave_file() -> bool {
+    let maps = [
+        (COUNTERS.load(Relaxed).cast(), MAX_SITES as usize * size_of::<Counters>()),
+        (MOMENTS.load(Relaxed).cast(), MAX_SITES as usize * size_of::<Moments>()),
+        (HEADER.load(Relaxed).cast(), HEADER_LEN),
+    ];
+    // SAFETY: the ranges are our own, made of atomics for which zero is valid; the child has one
+    // thread, which is here.
+    maps.into_iter().all(|(at, len)| unsafe { sys::map_zero_over(at, len).is_ok() })
 }
 
 /// Where a heap snapshot may be written.

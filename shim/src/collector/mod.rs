@@ -19,17 +19,16 @@ use core::sync::atomic::{
 use std::sync::OnceLock;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use pyshim_dump::layout::Lost;
-use pyshim_dump::record::{self, Record};
+use pyshim_dump::record::Record;
 
 use crate::guard::{Guard, thread_pointer};
-use crate::sites::{Definition, SITES};
+use crate::sites::SITES;
 use crate::spin::{Locked, SpinLock};
-use crate::store::{self, STORE, Store};
+use crate::store::{self, Batch, STORE};
 use crate::{epoch, life, snapshot, sys};
 
-/// Definitions that the channel holds.
-const CHANNEL: usize = 4096;
+/// Batches of definitions that the channel holds.
+const CHANNEL: usize = 64;
 /// Between two rounds of the thread. A killed process has lost at most this much.
 const ROUND_NS: u64 = 40_000_000;
 /// After a fork the thread stays away for this long.
@@ -37,7 +36,7 @@ const AFTER_FORK_NS: u64 = 100_000_000;
 /// A program that ends sooner than this never sees the thread.
 const AFTER_START_NS: u64 = 20_000_000;
 
-static LINE: OnceLock<(Sender<Definition>, Receiver<Definition>)> = OnceLock::new();
+static LINE: OnceLock<(Sender<Batch>, Receiver<Batch>)> = OnceLock::new();
 
 /// What the rounds keep between them.
 pub struct Rounds {
@@ -61,84 +60,25 @@ pub fn prepare() {
     LINE.get_or_init(|| bounded(CHANNEL));
 }
 
-/// Puts a definition into the channel, or gives it back. Neither waits nor
+/// Puts a batch of definitions into the channel, or gives it back. Neither waits nor
 /// allocates: the receiving side never blocks on the channel, so nobody is woken.
-pub fn send(definition: Definition) -> Result<(), Definition> {
+pub fn send(batch: Batch) -> Result<(), Batch> {
     match LINE.get() {
-        Some((sender, _)) => sender.try_send(definition).map_err(|error| match error {
-            TrySendError::Full(definition) | TrySendError::Disconnected(definition) => definition,
+        Some((sender, _)) => sender.try_send(batch).map_err(|error| match error {
+            TrySendError::Full(batch) | TrySendError::Disconnected(batch) => batch,
         }),
-        None => Err(definition),
+        None => Err(batch),
     }
 }
 
-/// A site that others refer to may be missing in the log.
-static BROKEN: AtomicBool = AtomicBool::new(false);
-
-/// Whether the next site must not refer to the one before it.
-pub fn begins_anew() -> bool {
-    BROKEN.load(Relaxed)
-}
-
-/// Brings what is in the channel into the log.
-pub fn drain(store: &mut Store) {
-    let Some((_, receiver)) = LINE.get() else { return };
-    // A forked child has no file at first: what it defines waits for it.
-    if !store.exists() {
-        return;
-    }
-    let mut batch = Batch { bytes: Vec::new(), count: 0 };
-    for definition in receiver.try_iter().take(CHANNEL) {
-        match definition {
-            // Sites come the other way, so nothing is referred to.
-            Definition::Record(record) => {
-                record::write(&mut batch.bytes, &mut record::Context::new(), &record);
-            }
-            Definition::Site { id, origin, truncated, shared, frames } => {
-                if shared == 0 {
-                    BROKEN.store(false, Relaxed);
-                } else if BROKEN.load(Relaxed) {
-                    lose_definitions(1);
-                    continue;
-                }
-                record::write_site(&mut batch.bytes, (id, origin, truncated), shared, &frames);
-            }
-        }
-        batch.count += 1;
-        if batch.bytes.len() >= 32 << 10 {
-            batch.append(store);
-        }
-    }
-    batch.append(store);
-}
-
-/// Records on their way into the log.
-struct Batch {
-    bytes: Vec<u8>,
-    count: u64,
-}
-
-impl Batch {
-    fn append(&mut self, store: &mut Store) {
-        if !self.bytes.is_empty() && store.append(&self.bytes).is_err() {
-            BROKEN.store(true, Relaxed);
-            lose_definitions(self.count);
-        }
-        self.bytes.clear();
-        self.count = 0;
-    }
-}
-
-fn lose_definitions(count: u64) {
-    store::header().lost[Lost::Definitions as usize].fetch_add(count, Relaxed);
+/// The batches in the channel.
+pub fn received() -> impl Iterator<Item = Batch> {
+    LINE.get().into_iter().flat_map(|(_, receiver)| receiver.try_iter().take(CHANNEL))
 }
 
 /// In a forked child: what its parent was about to write is the parent's.
 pub fn discard() {
-    if let Some((_, receiver)) = LINE.get() {
-        receiver.try_iter().for_each(drop);
-        BROKEN.store(false, Relaxed);
-    }
+    received().for_each(drop);
     *ROUNDS.lock() = Rounds {
         timeline: timeline::Keeper::new(),
         census: census::Keeper::new(),
@@ -174,11 +114,13 @@ fn definitions(now: u64) -> Locked<'static, Rounds> {
     if let Some(modules) = modules {
         rounds.modules.note(modules, now);
     }
-    // Where the sites' lock is busy the channel is enough: what waits comes next time.
-    if let Some(mut sites) = SITES.try_lock() {
-        sites.write_out(&mut STORE.lock());
-    } else {
-        drain(&mut STORE.lock());
+    let mut sites = SITES.lock();
+    let mut store = STORE.lock();
+    if store.exists() {
+        let batches = sites.take_definitions();
+        // New stacks need not wait until these are written.
+        drop(sites);
+        batches.into_iter().for_each(|batch| store.append(batch));
     }
     rounds
 }
@@ -193,7 +135,7 @@ fn take_marks() {
     let len = (beside.mark_len.load(Relaxed) as usize).min(beside.mark.len());
     let label: Vec<u8> = beside.mark.iter().take(len).map(|byte| byte.load(Relaxed)).collect();
     let label = String::from_utf8_lossy(&label).into_owned();
-    SITES.lock().announce(Record::Mark { at_ns: life::since_start_ns(), label });
+    SITES.lock().announce(&Record::Mark { at_ns: life::since_start_ns(), label });
     beside.noted.store(marked, SeqCst);
 }
 

@@ -122,14 +122,14 @@ impl Keeper {
         for (id, (module, here)) in self.known.iter_mut().enumerate() {
             if *here && !look.loaded.contains(module) {
                 *here = false;
-                sites.announce(Record::Unload { id: id as u32, at_ns: now_ns });
+                sites.announce(&Record::Unload { id: id as u32, at_ns: now_ns });
             }
         }
         for module in look.loaded {
             if self.known.iter().any(|(known, here)| *here && *known == module) {
                 continue;
             }
-            sites.announce(Record::Module(Module {
+            sites.announce(&Record::Module(Module {
                 id: self.known.len() as u32,
                 path: String::from_utf8_lossy(&module.path).into_owned(),
                 build_id: module.build_id.clone(),

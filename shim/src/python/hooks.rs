@@ -242,7 +242,7 @@ pub fn note_absence() {
         let text = "Python's allocators were replaced for a while (tracemalloc.stop under \
                     PYTHONTRACEMALLOC and debug hooks does that): what was allocated or freed \
                     meanwhile is not in here";
-        sites::SITES.lock().announce(Record::Note { text: text.to_owned() });
+        sites::SITES.lock().announce(&Record::Note { text: text.to_owned() });
     }
 }
 

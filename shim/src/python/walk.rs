@@ -419,7 +419,7 @@ impl Top {
         let (mut frame, mut hash) = (self.frame, 0u64);
         for _ in 0..MAX_PYTHON / 4 {
             for _ in 0..4 {
-                hash = hash.wrapping_add(word(frame)).wrapping_mul(FACTOR);
+                hash = polynomial(hash, word(frame));
                 // SAFETY: frames of this thread, linked by the interpreter, which does not run while
                 // this thread is here; the last one's link is null.
                 frame = unsafe { load(frame + previous) };
@@ -484,6 +484,7 @@ impl Top {
             code: layout.frame_code as usize,
             instr: layout.frame_instr as usize,
             instr_mask,
+            by_code: layout.instr != Instr::Pointer,
             owner: layout.frame_owner.unwrap_or(0) as usize,
             owner_mask: if layout.frame_owner.is_some() { 0xff } else { 0 },
             previous: layout.frame_previous as usize,
@@ -502,12 +503,20 @@ impl Top {
 /// polynomials of different words are equal by chance alone.
 const FACTOR: u64 = 0xd6e8_feb8_6659_fd95;
 
+/// The polynomial of a frame that `word` stands for and of those inside it, of which it is `inner`.
+#[inline(always)]
+pub fn polynomial(inner: u64, word: u64) -> u64 {
+    inner.wrapping_add(word).wrapping_mul(FACTOR)
+}
+
 /// How to read the frames of one stack, without a question for each.
 pub struct Fields<'a> {
     code: usize,
     instr: usize,
     /// The bits of the word there that count: some versions have an `int`.
     instr_mask: u64,
+    /// Whether the instruction's place needs the code object beside it ([`Fields::word`]).
+    by_code: bool,
     owner: usize,
     owner_mask: u64,
     previous: usize,
@@ -520,6 +529,25 @@ impl Fields<'_> {
     pub fn previous(&self, frame: usize) -> usize {
         // SAFETY: as in `Top::key_of`.
         unsafe { load(frame + self.previous) }
+    }
+
+    /// What a frame adds to the stack's polynomial, as in [`Top::key`].
+    #[inline(always)]
+    pub fn word(&self, raw: &RawFrame) -> u64 {
+        // (An owner is beside the instruction.)
+        let instruction = raw.state & (u64::MAX >> 8) & self.instr_mask;
+        if self.by_code { raw.code.rotate_left(24) ^ instruction } else { instruction }
+    }
+
+    /// Whether the frames from `frame` on outwards are at these places, and there are no more.
+    pub fn are_at<'a>(&self, mut frame: usize, places: impl Iterator<Item = &'a RawFrame>) -> bool {
+        for place in places {
+            if frame == 0 || !place.is_at(frame) {
+                return false;
+            }
+            frame = self.previous(frame);
+        }
+        frame == 0
     }
 
     /// A frame of the stack, word for word.

@@ -5,7 +5,7 @@ use hashbrown::HashMap;
 use pyshim_dump::layout::Lost;
 use pyshim_dump::record::{Code, Record};
 
-use super::line::{Definition, Line};
+use super::line::Line;
 use crate::python::{code, walk};
 use crate::{hash, live, store};
 
@@ -89,14 +89,14 @@ impl Codes {
         let id = maps.by_content.len() as u32;
         maps.by_content.insert(content, id);
         let file = self.text_id(read.file, line);
-        line.announce(Definition::Record(Record::Code(Code {
+        line.announce(&Record::Code(Code {
             id,
             file,
             name: read.name,
             first_line: read.first_line,
             table_kind: layout.line_table as u8,
             table: read.table,
-        })));
+        }));
         id
     }
 
@@ -108,7 +108,7 @@ impl Codes {
         }
         let id = texts.len() as u32;
         texts.insert(key, id);
-        line.announce(Definition::Record(Record::Text { id, text }));
+        line.announce(&Record::Text { id, text });
         id
     }
 

@@ -1,39 +1,29 @@
 //! Definitions on their way to the collector, in order.
+//!
+//! They are written as the dump's log has them, into a batch; full batches go through the channel.
+//! What is in none yet is taken from here ([`Line::take`]) when somebody comes for it.
 
 use std::collections::VecDeque;
 
-use pyshim_dump::record::{Frame, Origin, Record};
+use pyshim_dump::record::{self, Frame, Origin, Record};
 
 use crate::collector;
-use crate::store::{self, STORE};
+use crate::store::{Batch, STORE, Store};
 
-/// Definitions that may wait for the collector.
-const MOST_WAITING: usize = 4096;
+/// A batch of so many bytes is full.
+const FULL: usize = 16 << 10;
+/// Room for what makes it full.
+const ROOM: usize = FULL + (2 << 10);
 
-/// What travels through the channel.
-pub enum Definition {
-    /// Anything but a site.
-    Record(Record),
-    /// A site.
-    Site {
-        /// Its id.
-        id: u32,
-        /// The allocator.
-        origin: Origin,
-        /// Frames were left out.
-        truncated: bool,
-        /// Outer frames that it shares with the site announced before it.
-        shared: usize,
-        /// The other frames, innermost first.
-        frames: Vec<Frame>,
-    },
-}
+/// Batches that may wait for the collector.
+const MOST_WAITING: usize = 64;
 
 /// See the module.
 pub struct Line {
+    batch: Batch,
     /// What the channel had no room for.
-    backlog: VecDeque<Definition>,
-    /// The stack of the last site, outermost first.
+    backlog: VecDeque<Batch>,
+    /// The stack of the last site in the batch, outermost first.
     said: Vec<Frame>,
     /// So many frames of the Python stack at hand are those of `said`.
     agrees: usize,
@@ -42,7 +32,12 @@ pub struct Line {
 impl Line {
     /// Nothing announced yet.
     pub const fn new() -> Line {
-        Line { backlog: VecDeque::new(), said: Vec::new(), agrees: 0 }
+        Line {
+            batch: Batch { bytes: Vec::new(), count: 0 },
+            backlog: VecDeque::new(),
+            said: Vec::new(),
+            agrees: 0,
+        }
     }
 
     /// The Python stack at hand changed but for its `shown` outermost frames.
@@ -51,17 +46,13 @@ impl Line {
     }
 
     /// Announces a site: its frames are `python` and then `inner`, outermost first. Only what
-    /// differs from the site before travels.
+    /// differs from the site before, if that is in the same batch, is written.
     pub fn announce_site(
         &mut self,
-        (id, origin, truncated): (u32, Origin, bool),
+        site: (u32, Origin, bool),
         python: &[Frame],
         inner: impl Iterator<Item = Frame>,
     ) {
-        if collector::begins_anew() {
-            self.said.clear();
-            self.agrees = 0;
-        }
         let mut shared = self.agrees.min(python.len()).min(self.said.len());
         let rest = python.get(shared..).unwrap_or_default();
         let mut rest = rest.iter().copied().chain(inner).peekable();
@@ -75,35 +66,60 @@ impl Line {
         self.said.truncate(shared);
         self.said.extend(rest);
         self.agrees = python.len();
-        let frames = self.said.iter().skip(shared).rev().copied().collect();
-        self.announce(Definition::Site { id, origin, truncated, shared, frames });
+        let fresh = self.said.get(shared..).unwrap_or_default();
+        record::write_site(&mut self.batch.bytes, site, shared, fresh.iter().rev().copied());
+        self.announced();
     }
 
-    /// Hands a definition to the collector. What the channel has no room for
-    /// waits here, in order; nothing blocks and nothing is dropped.
-    pub fn announce(&mut self, definition: Definition) {
-        if !self.backlog.is_empty() {
-            self.backlog.push_back(definition);
-        } else if let Err(definition) = collector::send(definition) {
-            self.backlog.push_back(definition);
+    /// Announces anything but a site.
+    pub fn announce(&mut self, record: &Record) {
+        // It refers to nothing, whatever was written before it.
+        record::write(&mut self.batch.bytes, &mut record::Context::new(), record);
+        self.announced();
+    }
+
+    /// Hands a full batch on. What the channel has no room for waits here, in order; nothing blocks
+    /// and nothing is dropped.
+    fn announced(&mut self) {
+        self.batch.count += 1;
+        if self.batch.bytes.len() < FULL {
+            return;
         }
-        // Nobody drains: do it here.
+        let batch = self.begin_batch(ROOM);
+        if !self.backlog.is_empty() {
+            self.backlog.push_back(batch);
+        } else if let Err(batch) = collector::send(batch) {
+            self.backlog.push_back(batch);
+        }
+        // Nobody takes them: do it here.
         if self.backlog.len() >= MOST_WAITING {
             self.write_out(&mut STORE.lock());
         }
     }
 
+    /// The batch so far. The next one refers to nothing in it.
+    fn begin_batch(&mut self, room: usize) -> Batch {
+        self.said.clear();
+        self.agrees = 0;
+        let next = Batch { bytes: Vec::with_capacity(room), count: 0 };
+        core::mem::replace(&mut self.batch, next)
+    }
+
+    /// All that is under way, in order. Whoever takes it must hold the store, which it goes into.
+    pub fn take(&mut self) -> Vec<Batch> {
+        let mut all: Vec<Batch> = collector::received().collect();
+        all.extend(self.backlog.drain(..));
+        if self.batch.count > 0 {
+            all.push(self.begin_batch(0));
+        }
+        all
+    }
+
     /// Brings everything that is under way into the log.
-    pub fn write_out(&mut self, store: &mut store::Store) {
-        collector::drain(store);
-        while !self.backlog.is_empty() && store.exists() {
-            while let Some(definition) = self.backlog.pop_front() {
-                if let Err(definition) = collector::send(definition) {
-                    self.backlog.push_front(definition);
-                    break;
-                }
-            }
-            collector::drain(store);
+    pub fn write_out(&mut self, store: &mut Store) {
+        // A forked child has no file at first: what it defines waits for it.
+        if store.exists() {
+            self.take().into_iter().for_each(|batch| store.append(batch));
         }
     }
 }

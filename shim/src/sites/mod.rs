@@ -32,7 +32,6 @@ use crate::store::{self, STORE};
 use crate::{heap, life};
 
 use codes::{Codes, Forgotten};
-pub use line::Definition;
 use line::Line;
 pub use raw::{era, find, key, shard_now};
 use stack::PythonStack;
@@ -83,6 +82,8 @@ pub struct Place {
     pub anchor: Anchor,
     /// The Python stack.
     pub top: Option<Top>,
+    /// Its key.
+    pub python: u64,
     /// Where the native stack was looked up ([`paths::key`]).
     pub hint: u64,
     /// How much of the native stack is recorded.
@@ -138,7 +139,7 @@ impl Sites {
         let site = match known.copied() {
             Some(site) => site,
             None => {
-                if !STORE.lock().make_room() {
+                if !store::has_room() && !STORE.lock().make_room() {
                     store::lose(Lost::Sites);
                     return NOWHERE;
                 }
@@ -163,7 +164,7 @@ impl Sites {
             let text = format!(
                 "more than {MANY_SITES} stacks: from there on new stacks of Python blocks have no native frames"
             );
-            self.announce(Record::Note { text });
+            self.announce(&Record::Note { text });
         }
     }
 
@@ -174,7 +175,7 @@ impl Sites {
         self.heard_python |= place.top.is_some() && place.origin.is_python();
         let trusted = hooks::settled() || self.heard_python;
         let mut truncated =
-            self.python.follow(place.top, trusted, &mut self.codes, &mut self.line, key);
+            self.python.follow(place, trusted, &mut self.codes, &mut self.line, key);
         // Between all frames of Python code the places of native ones matter, which a path lacks.
         let recalled = place.extent == Extent::Leaf
             && paths::recall(guard, place.anchor, place.hint, &mut self.native);
@@ -244,8 +245,13 @@ impl Sites {
     }
 
     /// Hands a definition to the collector.
-    pub fn announce(&mut self, record: Record) {
-        self.line.announce(Definition::Record(record));
+    pub fn announce(&mut self, record: &Record) {
+        self.line.announce(record);
+    }
+
+    /// All definitions that are under way ([`Line::take`]).
+    pub fn take_definitions(&mut self) -> Vec<store::Batch> {
+        self.line.take()
     }
 
     /// Brings everything that is under way into the log.

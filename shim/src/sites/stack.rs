@@ -10,9 +10,10 @@ use pyshim_dump::record::Frame;
 
 use super::codes::Codes;
 use super::line::Line;
-use super::word;
+use super::{Place, word};
 use crate::hash::mix;
-use crate::python::walk::{MAX_PYTHON, RawFrame, Top, View};
+use crate::native::Extent;
+use crate::python::walk::{MAX_PYTHON, RawFrame, Top, View, polynomial};
 
 /// A frame of the interpreter, and what lies outside it.
 #[derive(Clone, Copy)]
@@ -30,6 +31,10 @@ struct Level {
     /// How many frames are shown up to here, and their hash.
     shown: usize,
     hash: u64,
+    /// The [`polynomial`] of these frames, and what it multiplies with
+    /// that of frames inside them.
+    sum: u64,
+    power: u64,
 }
 
 /// A frame of Python code.
@@ -51,6 +56,8 @@ const OUTSIDE: Level = Level {
     any: false,
     shown: 0,
     hash: 0,
+    sum: 0,
+    power: 1,
 };
 
 /// See the module.
@@ -95,44 +102,31 @@ impl PythonStack {
 
     /// Lays the stack of `top` beside the last one: how many outermost frames are the same. The others
     /// are `fresh` then. `None` where there are too many frames.
-    fn compare(&mut self, top: &Top) -> Option<usize> {
+    ///
+    /// Where an inner part of the stack meets a frame of the last one, `hash`, the polynomial of the
+    /// whole stack, tells whether all frames from there on outwards are the same: what the inner part
+    /// adds to it is known, and so is what those frames did. Nor are they read, but to see whether they
+    /// lie where they did, if that matters (`in_place`).
+    fn compare(&mut self, top: &Top, hash: u64, in_place: bool) -> Option<usize> {
         let fields = top.fields();
         let fresh = &mut self.fresh;
         fresh.clear();
-        let mut frame = top.first();
+        let (mut frame, mut inner) = (top.first(), 0u64);
         while frame != 0 && fresh.len() <= MAX_PYTHON {
-            let level = self.places[place_of(frame)] as usize;
-            let known = self.levels.get(..=level).unwrap_or_default();
-            if known.last().is_none_or(|last| !last.raw.is_at(frame)) {
-                fresh.push(fields.raw(frame));
-                frame = fields.previous(frame);
-                continue;
+            let same = self.places[place_of(frame)] as usize + 1;
+            let known = self.levels.get(..same).unwrap_or_default();
+            // Of a stack of so many frames or more, the polynomial is not that of all.
+            if let Some(level) = known.last().filter(|_| fresh.len() + same < MAX_PYTHON)
+                && level.raw.is_at(frame)
+                && inner.wrapping_mul(level.power).wrapping_add(level.sum) == hash
+                && (!in_place || fields.are_at(frame, known.iter().rev().map(|level| &level.raw)))
+            {
+                return Some(same);
             }
-            // Here they meet: from here on outwards each frame may be the one that it was. `same`
-            // frames are, among those that were looked at.
-            let mut same = known.len();
-            let mut left = known.len();
-            for level in known.iter().rev() {
-                if !level.raw.is_at(frame) {
-                    break;
-                }
-                let raw = fields.raw(frame);
-                left -= 1;
-                if raw != level.raw {
-                    // Neither this one nor any inside it.
-                    let inside = known.get(left + 1..same).unwrap_or_default();
-                    fresh.extend(inside.iter().rev().map(|level| level.raw));
-                    fresh.push(raw);
-                    same = left;
-                }
-                frame = fields.previous(frame);
-            }
-            if left == 0 && frame == 0 {
-                return (fresh.len() + same <= MAX_PYTHON).then_some(same);
-            }
-            // They part again.
-            let inside = known.get(left..same).unwrap_or_default();
-            fresh.extend(inside.iter().rev().map(|level| level.raw));
+            let raw = fields.raw(frame);
+            inner = polynomial(inner, fields.word(&raw));
+            fresh.push(raw);
+            frame = fields.previous(frame);
         }
         (frame == 0 && fresh.len() <= MAX_PYTHON).then_some(0)
     }
@@ -141,13 +135,13 @@ impl PythonStack {
     /// every code object is seen, all are read anew. `true` if frames were left out.
     pub fn follow(
         &mut self,
-        top: Option<Top>,
+        place: &Place,
         trusted: bool,
         codes: &mut Codes,
         line: &mut Line,
         key: u64,
     ) -> bool {
-        let Some(top) = top else {
+        let Some(top) = place.top else {
             self.clear();
             line.agrees_up_to(0);
             return false;
@@ -156,7 +150,8 @@ impl PythonStack {
             self.clear();
         }
         let mut beyond = 0;
-        let same = self.compare(&top).unwrap_or_else(|| {
+        let in_place = place.extent == Extent::Full;
+        let same = self.compare(&top, place.python, in_place).unwrap_or_else(|| {
             // Without its outer end a stack cannot be laid beside another.
             self.clear();
             self.fresh.clear();
@@ -174,9 +169,12 @@ impl PythonStack {
         self.shown.truncate(outside.shown);
         line.agrees_up_to(outside.shown);
         let count = same + self.fresh.len();
+        let fields = top.fields();
         for index in same..count {
             let Some(&raw) = self.fresh.get(count - 1 - index) else { break };
             let mut level = Level { raw, run: None, open: false, ..outside };
+            level.power = polynomial(0, outside.power);
+            level.sum = fields.word(&raw).wrapping_mul(level.power).wrapping_add(outside.sum);
             match top.view(&raw) {
                 View::Boundary(address) => level.boundary = address,
                 View::Other => {}
