@@ -275,9 +275,9 @@ fn write_process(python: bool) {
         settings,
     };
     let mut sites = SITES.lock();
-    sites.announce(Record::Process(process));
+    sites.announce(&Record::Process(process));
     for note in notes() {
-        sites.announce(Record::Note { text: note });
+        sites.announce(&Record::Note { text: note });
     }
 }
 
@@ -474,7 +474,10 @@ pub fn end(kind: EndKind, status: i32) -> bool {
     if !recording() || sys::pid() != PID.load(Relaxed) {
         return false;
     }
-    let guard = Guard::enter();
+    let Some(guard) = Guard::enter() else {
+        // A signal handler that interrupted the shim itself: this very thread may hold any lock.
+        return note_end(kind, status);
+    };
     if UNBORN.load(Relaxed) {
         // Nothing was recorded in this child, or nothing that is worth a dump.
         if kind == EndKind::Exec || store::site_count() <= 1 {
@@ -490,17 +493,13 @@ pub fn end(kind: EndKind, status: i32) -> bool {
         collector::last_definitions();
     } else {
         let smaps = gauges::take();
-        if let (Some(guard), true) = (&guard, kind != EndKind::Exec) {
-            snapshot::take_last(guard, smaps, peak::live_bytes(), python::holds_lock());
+        if kind != EndKind::Exec {
+            snapshot::take_last(&guard, smaps, peak::live_bytes(), python::holds_lock());
         }
         census::take(BlobKind::Census);
         collector::round(true);
     }
-    let header = store::header();
-    header.end_status.store(status, Relaxed);
-    header.end_ns.store(since_start_ns(), Relaxed);
-    header.end_kind.store(kind as u32, SeqCst);
-    enter(PASSIVE);
+    note_end(kind, status);
     // The interpreter is gone, and where its daemon threads live, time is short: CPython 3.10 lets
     // one that waits for the interpreter lock read what was freed if the process is not gone within
     // some 2 ms. Nor is it certain that they count no more.
@@ -515,6 +514,16 @@ pub fn end(kind: EndKind, status: i32) -> bool {
     true
 }
 
+/// Writes down the end, and records no more.
+fn note_end(kind: EndKind, status: i32) -> bool {
+    let header = store::header();
+    header.end_status.store(status, Relaxed);
+    header.end_ns.store(since_start_ns(), Relaxed);
+    header.end_kind.store(kind as u32, SeqCst);
+    enter(PASSIVE);
+    true
+}
+
 /// Whether the process has threads besides this one and the collector.
 fn other_threads() -> bool {
     sys::thread_count().is_none_or(|count| count > 1 + u64::from(!collector::is_missing()))
@@ -523,7 +532,9 @@ fn other_threads() -> bool {
 /// `exec` failed: the process goes on as it was.
 pub fn not_ended() {
     let guard = Guard::enter();
-    STORE.lock().unseal();
+    if guard.is_some() {
+        STORE.lock().unseal();
+    }
     store::header().end_kind.store(EndKind::None as u32, SeqCst);
     enter(RECORDING);
     drop(guard);
@@ -579,7 +590,8 @@ pub fn before_fork() {
     if !recording() {
         return;
     }
-    let _guard = Guard::enter();
+    // A signal handler that interrupted the shim itself must not wait for this very thread.
+    let Some(_guard) = Guard::enter() else { return };
     collector::stop();
     ROUNDS.hold();
     SITES.hold();
@@ -615,6 +627,11 @@ pub fn after_fork_in_parent() {
 /// The child lets go of all that is its parent's.
 pub fn after_fork_in_child() {
     if !FORKING.swap(false, SeqCst) {
+        // The locks are as they were at some moment of the parent's.
+        if recording() {
+            store::leave_file();
+            stop();
+        }
         return;
     }
     release_locks();

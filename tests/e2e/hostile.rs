@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pyshim_dump::layout::Lost;
+use pyshim_dump::layout::{EndKind, Lost};
 use pyshim_dump::{Amount, Dump};
 use pyshim_tests::compare::{assert_made, compare, compare_with, finish, made_by};
 use pyshim_tests::{Interpreter, Ran, Run, compile, on_every_interpreter, read};
@@ -360,6 +360,35 @@ fn a_native_signal_handler() {
             assert_made(&ran.dump(), "hostile/native_handler.py", "keep", 3000, B1000);
         }
     });
+}
+
+#[test]
+fn a_signal_handler_ends_the_process_wherever_it_is() {
+    let made = compile("hostile/handler_exits.c", &[]);
+    for after in (0..200).map(|time| 3000 + 61 * time) {
+        let run = Run::new([made.to_str().expect("UTF-8"), &after.to_string()]);
+        let run = run.env("PYSHIM_FOLLOW", "all");
+        let output = finish(run.shimmed());
+        let ran = run.ran(output);
+        assert_eq!(ran.output.status.code(), Some(7), "after {after} us");
+        let end = ran.dump().end.expect("an end");
+        assert_eq!((end.kind, end.status), (EndKind::QuickExit, 7));
+    }
+}
+
+#[test]
+fn a_signal_handler_forks_wherever_it_is() {
+    let made = compile("hostile/handler_forks.c", &[]);
+    let run = Run::new([made.to_str().expect("UTF-8"), "300"]).env("PYSHIM_FOLLOW", "all");
+    let output = finish(run.shimmed());
+    let ran = run.ran(output);
+    assert!(ran.output.status.success(), "{}", ran.stderr());
+    let said = ran.stdout();
+    let (fine, forks) = said.trim().split_once(" of ").expect("two numbers");
+    assert!(fine == forks && forks.parse::<u32>().is_ok_and(|forks| forks >= 300), "{said}");
+    for path in &ran.dumps {
+        read(path);
+    }
 }
 
 #[test]
