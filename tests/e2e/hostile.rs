@@ -187,6 +187,28 @@ fn a_disk_that_somebody_else_fills() {
     });
 }
 
+#[test]
+fn a_disk_that_has_room_again() {
+    on_every_interpreter(|python| {
+        let disk = tempfile::tempdir().expect("a folder");
+        let Some(_mounted) = Mounted::new(disk.path(), &["-t", "tmpfs", "-o", "size=8m", "tmpfs"])
+        else {
+            return;
+        };
+        let out = disk.path().join("%p.dump");
+        let fill = disk.path().join("other");
+        std::fs::write(&fill, vec![1u8; 7_700_000]).expect("there is room for it");
+        let run = Run::python(python, "hostile/disk.py").arg(fill.to_str().expect("UTF-8"));
+        let output = finish(run.env("PYSHIM_OUT", out.to_str().expect("UTF-8")).shimmed());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let [dump] = &dumps_in(disk.path())[..] else { panic!("one dump") };
+        let dump = read(dump);
+        assert!(dump.lost(Lost::Growth) > 0, "the disk was never full");
+        assert_eq!(dump.lost(Lost::Definitions), 0);
+        assert!(dump.sites.iter().skip(1).all(|site| site.stack.is_some()));
+    });
+}
+
 /// The program runs, and one line on stderr says that nothing is recorded.
 fn nowhere(python: &Interpreter, out: &str) {
     let ran = compare(|| Run::python(python, "hostile/sites.py").arg("300").env("PYSHIM_OUT", out));
