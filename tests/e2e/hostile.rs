@@ -361,6 +361,20 @@ fn a_wrong_setting_is_not_repeated_by_child_programs() {
 }
 
 #[test]
+fn more_stacks_than_there_is_room_for() {
+    on_every_interpreter(|python| {
+        let ran = compare(|| Run::python(python, "hostile/stacks.py"));
+        assert!(ran.output.status.success(), "{}", ran.stderr());
+        let dump = ran.dump();
+        // New stacks lose their outer frames, so that what comes late has a line all the same.
+        assert_eq!(dump.lost(Lost::Sites), 0);
+        assert!(dump.sites.len() > 200_000, "{} stacks", dump.sites.len());
+        assert!(dump.notes.iter().any(|note| note.contains("inner Python frames")));
+        assert_made(&dump, "hostile/stacks.py", "keep", 3000, B1000);
+    });
+}
+
+#[test]
 fn a_storm_of_signals() {
     on_every_interpreter(|python| {
         let ran = compare(|| Run::python(python, "hostile/storm.py"));

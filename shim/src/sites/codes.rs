@@ -12,6 +12,20 @@ use crate::{hash, live, store};
 /// A code object in more raw keys than this is not worth a list of them.
 const MOST_KEYS: usize = 256;
 
+/// Different code objects that are told apart; a program may make new ones without end.
+const MOST_CODES: usize = 1 << 18;
+
+/// Stands for code objects of which nothing is known.
+fn unknown() -> code::Code {
+    store::lose(Lost::Code);
+    code::Code { file: "?".into(), name: "?".into(), first_line: 0, table: Vec::new() }
+}
+
+fn content_of(code: &code::Code) -> u64 {
+    let content = hash::bytes(u64::from(code.first_line), code.file.as_bytes());
+    hash::bytes(hash::bytes(content, code.name.as_bytes()), &code.table)
+}
+
 /// A code object at an address.
 struct Known {
     id: u32,
@@ -75,14 +89,13 @@ impl Codes {
         let Some(layout) = walk::layout() else { return 0 };
         // SAFETY: the walk found a frame of this thread that runs this code object, so it is alive.
         let read = unsafe { code::read(layout, address) };
-        let read = read.unwrap_or_else(|| {
-            store::lose(Lost::Code);
-            code::Code { file: "?".into(), name: "?".into(), first_line: 0, table: Vec::new() }
-        });
-        let mut content = hash::bytes(u64::from(read.first_line), read.file.as_bytes());
-        content = hash::bytes(content, read.name.as_bytes());
-        content = hash::bytes(content, &read.table);
+        let mut read = read.unwrap_or_else(unknown);
         let maps = self.maps();
+        let full = maps.by_content.len() >= MOST_CODES;
+        if full && !maps.by_content.contains_key(&content_of(&read)) {
+            read = unknown();
+        }
+        let content = content_of(&read);
         if let Some(&id) = maps.by_content.get(&content) {
             return id;
         }

@@ -45,14 +45,18 @@ impl Line {
         self.agrees = self.agrees.min(shown);
     }
 
-    /// Announces a site: its frames are `python` and then `inner`, outermost first. Only what
-    /// differs from the site before, if that is in the same batch, is written.
+    /// Announces a site: its frames are `python` (the stack at hand, if that is `whole`) and then
+    /// `inner`, outermost first. Only what differs from the site before, if that is in the same
+    /// batch, is written.
     pub fn announce_site(
         &mut self,
         site: (u32, Origin, bool),
-        python: &[Frame],
+        (python, whole): (&[Frame], bool),
         inner: impl Iterator<Item = Frame>,
     ) {
+        if !whole {
+            self.agrees = 0;
+        }
         let mut shared = self.agrees.min(python.len()).min(self.said.len());
         let rest = python.get(shared..).unwrap_or_default();
         let mut rest = rest.iter().copied().chain(inner).peekable();
@@ -65,7 +69,7 @@ impl Line {
         }
         self.said.truncate(shared);
         self.said.extend(rest);
-        self.agrees = python.len();
+        self.agrees = if whole { python.len() } else { 0 };
         let fresh = self.said.get(shared..).unwrap_or_default();
         record::write_site(&mut self.batch.bytes, site, shared, fresh.iter().rev().copied());
         self.announced();

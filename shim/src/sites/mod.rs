@@ -46,6 +46,18 @@ pub static ORIGINS: [AtomicU8; store::MAX_SITES as usize] =
 /// From so many sites on, native frames no longer multiply the sites of Python blocks.
 const MANY_SITES: u32 = 120_000;
 
+/// From so many sites on, new ones keep so many Python frames, the innermost. A program that never
+/// ceases to make new code, or new ways to it, must not fill the table with stacks that are seen
+/// once, so that none is left for what leaks after that: some 30,000 are for single lines (numpy's
+/// tests of arrays have 25,000).
+const CUTS: [(u32, usize); 4] = [(225_000, 1), (218_000, 2), (210_000, 4), (200_000, 8)];
+
+/// Python frames that the next site keeps.
+fn most_frames() -> usize {
+    let count = store::site_count();
+    CUTS.iter().find(|(many, _)| count >= *many).map_or(usize::MAX, |&(_, most)| most)
+}
+
 /// The part behind the lock.
 pub struct Sites {
     table: raw::Writer,
@@ -56,6 +68,7 @@ pub struct Sites {
     native: native::Stack,
     python: PythonStack,
     said_many: bool,
+    said_cut: bool,
     /// A block came through Python's hooks while Python ran: so they are in place, and stay.
     heard_python: bool,
 }
@@ -69,6 +82,7 @@ pub static SITES: SpinLock<Sites> = SpinLock::new(Sites {
     native: native::Stack::new(),
     python: PythonStack::new(),
     said_many: false,
+    said_cut: false,
     heard_python: false,
 });
 
@@ -122,9 +136,21 @@ impl Sites {
             place.extent = Extent::Off;
             self.say_many();
         }
-        let truncated = self.collect(guard, &place, key);
-        let frames = (place.extent == Extent::Full).then(|| self.interleaved());
-        let mut canonical = mix(self.python.hash(), place.origin as u64);
+        let mut truncated = self.collect(guard, &place, key);
+        let most = most_frames();
+        let mut frames = (place.extent == Extent::Full).then(|| self.interleaved());
+        let mut python = self.python.hash();
+        if self.python.shown().len() > most {
+            truncated = true;
+            self.say_cut();
+            python = innermost(self.python.shown(), most)
+                .iter()
+                .fold(1, |hash, frame| mix(hash, word(frame)));
+            if let Some(frames) = &mut frames {
+                frames.truncate(4 * most);
+            }
+        }
+        let mut canonical = mix(python, place.origin as u64);
         match &frames {
             Some(frames) => {
                 canonical = frames.iter().fold(canonical, |hash, frame| mix(hash, word(frame)))
@@ -148,7 +174,7 @@ impl Sites {
                     slot.store(place.origin as u8, Relaxed);
                 }
                 self.canonical.get_or_insert_with(HashMap::new).insert(canonical, site);
-                self.announce_site(site, &place, truncated, frames);
+                self.announce_site(site, &place, (truncated, most), frames);
                 site
             }
         };
@@ -163,6 +189,17 @@ impl Sites {
             self.said_many = true;
             let text = format!(
                 "more than {MANY_SITES} stacks: from there on new stacks of Python blocks have no native frames"
+            );
+            self.announce(&Record::Note { text });
+        }
+    }
+
+    fn say_cut(&mut self) {
+        if !self.said_cut {
+            self.said_cut = true;
+            let text = format!(
+                "more than {} stacks: from there on new ones keep their inner Python frames alone",
+                store::site_count()
             );
             self.announce(&Record::Note { text });
         }
@@ -196,20 +233,25 @@ impl Sites {
         &mut self,
         site: u32,
         place: &Place,
-        truncated: bool,
+        (truncated, most): (bool, usize),
         frames: Option<Vec<Frame>>,
     ) {
         let natives = if place.extent == Extent::Off { &[] } else { self.native.frames() };
         match frames {
             // Every native frame lies above the innermost Python frame.
-            None => self.line.announce_site(
-                (site, place.origin, truncated),
-                self.python.shown(),
-                natives.iter().rev().map(|frame| Frame::Native { pc: frame.pc }),
-            ),
+            None => {
+                let shown = self.python.shown();
+                let python = innermost(shown, most);
+                let whole = python.len() == shown.len();
+                self.line.announce_site(
+                    (site, place.origin, truncated),
+                    (python, whole),
+                    natives.iter().rev().map(|frame| Frame::Native { pc: frame.pc }),
+                )
+            }
             Some(frames) => self.line.announce_site(
                 (site, place.origin, truncated),
-                &[],
+                (&[], true),
                 frames.into_iter().rev(),
             ),
         }
@@ -276,7 +318,13 @@ impl Sites {
         self.python.clear();
         self.line = Line::new();
         self.said_many = false;
+        self.said_cut = false;
     }
+}
+
+/// The innermost `most` of frames that are in order, outermost first.
+fn innermost(frames: &[Frame], most: usize) -> &[Frame] {
+    frames.get(frames.len().saturating_sub(most)..).unwrap_or_default()
 }
 
 /// A frame as a part of a canonical key.

@@ -124,6 +124,8 @@ impl RawTable {
 }
 
 const FIRST_SLOTS: usize = 4096;
+/// Keys that are kept at once, some at the time of the forgetting: in 16 MiB.
+const MOST_KEYS: usize = 1 << 19;
 
 /// The table's one writer, behind the lock of the sites.
 pub struct Writer {
@@ -142,7 +144,10 @@ impl Writer {
         // SAFETY: tables live until the end of the process once published.
         let current = unsafe { table.as_ref() };
         let capacity = current.map_or(0, |table| table.mask + 1);
-        if self.used * 2 >= capacity && !self.grow(current) {
+        if self.used >= MOST_KEYS {
+            // Whoever is still in use comes back.
+            self.forget_all();
+        } else if self.used * 2 >= capacity && !self.grow(current) {
             return false;
         }
         // SAFETY: as above; `grow` published one if there was none.
