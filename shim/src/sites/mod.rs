@@ -125,6 +125,17 @@ pub fn define(guard: &Guard, place: &Place, key: u64) -> u32 {
     site
 }
 
+/// A stack, beside what [`Sites`] keeps of it.
+struct Gathered {
+    /// Frames were left out.
+    truncated: bool,
+    /// So many Python frames are kept, the innermost, and whether that is not all.
+    most: usize,
+    cut: bool,
+    /// Where native frames come between Python's: all, innermost first.
+    interleaved: Option<Vec<Frame>>,
+}
+
 impl Sites {
     fn define(&mut self, guard: &Guard, place: &Place, key: u64) -> u32 {
         if let Some(site) = find(key) {
@@ -136,31 +147,8 @@ impl Sites {
             place.extent = Extent::Off;
             self.say_many();
         }
-        let mut truncated = self.collect(guard, &place, key);
-        let most = most_frames();
-        let mut frames = (place.extent == Extent::Full).then(|| self.interleaved());
-        let mut python = self.python.hash();
-        if self.python.shown().len() > most {
-            truncated = true;
-            self.say_cut();
-            python = innermost(self.python.shown(), most)
-                .iter()
-                .fold(1, |hash, frame| mix(hash, word(frame)));
-            if let Some(frames) = &mut frames {
-                frames.truncate(4 * most);
-            }
-        }
-        let mut canonical = mix(python, place.origin as u64);
-        match &frames {
-            Some(frames) => {
-                canonical = frames.iter().fold(canonical, |hash, frame| mix(hash, word(frame)))
-            }
-            None => {
-                for frame in self.natives(place.extent) {
-                    canonical = mix(canonical, frame.pc);
-                }
-            }
-        }
+        let gathered = self.gather(guard, &place, key);
+        let canonical = self.canonical_key(&place, &gathered);
         let known = self.canonical.as_ref().and_then(|canonicals| canonicals.get(&canonical));
         let site = match known.copied() {
             Some(site) => site,
@@ -174,7 +162,7 @@ impl Sites {
                     slot.store(place.origin as u8, Relaxed);
                 }
                 self.canonical.get_or_insert_with(HashMap::new).insert(canonical, site);
-                self.announce_site(site, &place, (truncated, most), frames);
+                self.announce_site(site, &place, gathered);
                 site
             }
         };
@@ -205,8 +193,8 @@ impl Sites {
         }
     }
 
-    /// Gathers both stacks. `true` if frames were left out.
-    fn collect(&mut self, guard: &Guard, place: &Place, key: u64) -> bool {
+    /// Gathers both stacks.
+    fn gather(&mut self, guard: &Guard, place: &Place, key: u64) -> Gathered {
         // Without the hooks the end of a code object is not seen. What asks for blocks while Python
         // runs asks through them from now on: `PYTHONMALLOC` had its way before.
         self.heard_python |= place.top.is_some() && place.origin.is_python();
@@ -222,38 +210,50 @@ impl Sites {
             native::unwind(guard, place.anchor, stop, &mut self.native);
             truncated |= self.native.truncated;
         }
-        truncated
+        let most = most_frames();
+        let cut = self.python.shown().len() > most;
+        if cut {
+            self.say_cut();
+        }
+        let mut interleaved = (place.extent == Extent::Full).then(|| self.interleaved());
+        if let (Some(frames), true) = (&mut interleaved, cut) {
+            frames.truncate(4 * most);
+        }
+        Gathered { truncated: truncated || cut, most, cut, interleaved }
+    }
+
+    /// What a stack means, whatever the addresses.
+    fn canonical_key(&self, place: &Place, gathered: &Gathered) -> u64 {
+        let of = |frames: &[Frame], hash| frames.iter().fold(hash, |hash, it| mix(hash, word(it)));
+        let python = match gathered.cut {
+            false => self.python.hash(),
+            true => of(innermost(self.python.shown(), gathered.most), 1),
+        };
+        let canonical = mix(python, place.origin as u64);
+        match &gathered.interleaved {
+            Some(frames) => of(frames, canonical),
+            None => {
+                let natives = self.natives(place.extent).iter();
+                natives.fold(canonical, |hash, frame| mix(hash, frame.pc))
+            }
+        }
     }
 
     fn natives(&self, extent: Extent) -> &[native::NativeFrame] {
         if extent == Extent::Off { &[] } else { self.native.frames() }
     }
 
-    fn announce_site(
-        &mut self,
-        site: u32,
-        place: &Place,
-        (truncated, most): (bool, usize),
-        frames: Option<Vec<Frame>>,
-    ) {
+    fn announce_site(&mut self, site: u32, place: &Place, gathered: Gathered) {
         let natives = if place.extent == Extent::Off { &[] } else { self.native.frames() };
-        match frames {
+        let site = (site, place.origin, gathered.truncated);
+        match gathered.interleaved {
             // Every native frame lies above the innermost Python frame.
-            None => {
-                let shown = self.python.shown();
-                let python = innermost(shown, most);
-                let whole = python.len() == shown.len();
-                self.line.announce_site(
-                    (site, place.origin, truncated),
-                    (python, whole),
-                    natives.iter().rev().map(|frame| Frame::Native { pc: frame.pc }),
-                )
-            }
-            Some(frames) => self.line.announce_site(
-                (site, place.origin, truncated),
-                (&[], true),
-                frames.into_iter().rev(),
+            None => self.line.announce_site(
+                site,
+                (innermost(self.python.shown(), gathered.most), !gathered.cut),
+                natives.iter().rev().map(|frame| Frame::Native { pc: frame.pc }),
             ),
+            Some(frames) => self.line.announce_site(site, (&[], true), frames.into_iter().rev()),
         }
     }
 
