@@ -167,6 +167,18 @@ static void objects(void) {
     AT("object.dict_values", PyDictObject, ma_values);
     AT("object.list_items", PyListObject, ob_item);
     AT("object.tuple_items", PyTupleObject, ob_item);
+    AT("object.set_mask", PySetObject, mask);
+    AT("object.set_table", PySetObject, table);
+    AT("object.set_small_table", PySetObject, smalltable);
+    IS("object.set_small", sizeof(((PySetObject *)0)->smalltable));
+#if PY_VERSION_HEX < 0x030B0000
+    AT("object.frame_values", PyFrameObject, f_valuestack);
+#if PY_VERSION_HEX < 0x030A0000
+    AT("object.frame_top", PyFrameObject, f_stacktop);
+#else
+    AT("object.frame_depth", PyFrameObject, f_stackdepth);
+#endif
+#endif
     AT("object.type_name", PyTypeObject, tp_name);
     AT("object.type_basicsize", PyTypeObject, tp_basicsize);
     AT("object.type_flags", PyTypeObject, tp_flags);

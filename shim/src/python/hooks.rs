@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed, 
 
 use pyshim_dump::record::{Origin, Record};
 
-use super::passing;
+use super::{passing, walk};
 use crate::collector::{self, gauges::ARENAS};
 use crate::guard::Guard;
 use crate::life;
@@ -500,8 +500,9 @@ fn before_free(lock: Lock) {
             life::tick(&guard);
         }
     }
-    if lock == Lock::Held
-        && (crate::python::walk::finalizing() != 0 || sites::SEVERAL_LOCKS.load(Relaxed))
+    // (Nor that of a thread's state, which is a raw block.)
+    if (walk::finalizing() != 0 || sites::SEVERAL_LOCKS.load(Relaxed))
+        && (lock == Lock::Held || walk::holds_lock())
         && let Some(guard) = Guard::enter()
     {
         life::check_final(&guard);

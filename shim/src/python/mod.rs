@@ -137,6 +137,8 @@ struct Names {
     float: AtomicUsize,
     complex: AtomicUsize,
     frame: AtomicUsize,
+    set: AtomicUsize,
+    frozen_set: AtomicUsize,
 }
 
 static NAMES: Names = Names {
@@ -151,10 +153,12 @@ static NAMES: Names = Names {
     float: AtomicUsize::new(0),
     complex: AtomicUsize::new(0),
     frame: AtomicUsize::new(0),
+    set: AtomicUsize::new(0),
+    frozen_set: AtomicUsize::new(0),
 };
 
 fn find_names(handle: *mut c_void) {
-    let names: [(&AtomicUsize, &CStr); 11] = [
+    let names: [(&AtomicUsize, &CStr); 13] = [
         (&NAMES.runtime, c"_PyRuntime"),
         (&NAMES.interpreters, c"PyInterpreterState_Head"),
         (&NAMES.next_interpreter, c"PyInterpreterState_Next"),
@@ -166,6 +170,8 @@ fn find_names(handle: *mut c_void) {
         (&NAMES.float, c"PyFloat_Type"),
         (&NAMES.complex, c"PyComplex_Type"),
         (&NAMES.frame, c"PyFrame_Type"),
+        (&NAMES.set, c"PySet_Type"),
+        (&NAMES.frozen_set, c"PyFrozenSet_Type"),
     ];
     for (slot, name) in names {
         slot.store(symbol(handle, name), Relaxed);
@@ -245,6 +251,7 @@ pub fn for_snapshot() -> Option<crate::snapshot::Interpreter> {
         float: at(&NAMES.float),
         complex: at(&NAMES.complex),
         frame: at(&NAMES.frame),
+        sets: [at(&NAMES.set), at(&NAMES.frozen_set)],
     };
     if known.type_type == 0 {
         return None;

@@ -17,6 +17,20 @@ pub const DICT_KEYS: usize = 32;
 pub const DICT_VALUES: usize = 40;
 /// `PyListObject.ob_item`.
 pub const LIST_ITEMS: usize = 24;
+/// `PySetObject.mask`: one less than the table has entries.
+pub const SET_MASK: usize = 32;
+/// `PySetObject.table`.
+pub const SET_TABLE: usize = 40;
+/// `PySetObject.smalltable`, the table of a small one.
+pub const SET_SMALL_TABLE: usize = 64;
+/// Its size.
+pub const SET_SMALL: usize = 128;
+/// `PyFrameObject.f_valuestack`, before 3.11.
+pub const FRAME_VALUES: usize = 64;
+/// `PyFrameObject.f_stacktop`, in 3.8 and 3.9.
+pub const FRAME_TOP: usize = 72;
+/// `PyFrameObject.f_stackdepth`, in 3.10.
+pub const FRAME_DEPTH: usize = 80;
 /// `PyTypeObject.tp_name`.
 pub const TYPE_NAME: usize = 24;
 /// `PyTypeObject.tp_basicsize`.

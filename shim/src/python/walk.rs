@@ -221,7 +221,7 @@ unsafe fn top_of(layout: &'static Layout, tstate: usize) -> Option<Top> {
 }
 
 /// `prev`, `next`, `interp`: the first three words of every thread state from 3.8 to 3.15.
-const INTERPRETER: usize = 16;
+pub const INTERPRETER: usize = 16;
 
 /// The state that the calling thread runs with, which holds the interpreter lock.
 ///

@@ -17,6 +17,7 @@ use crate::snapshot::memory::Map;
 use crate::snapshot::nodes::{NONE, Nodes, bits};
 use crate::snapshot::objects::{LONG, Shape, Types};
 use crate::snapshot::search::phase::INTERPRETER;
+use crate::snapshot::stale;
 
 /// The graph as far as it was searched.
 pub struct Graph {
@@ -400,7 +401,9 @@ impl Graph {
                 Shape::Text => {
                     return self.words(world, start, end.min(at + 72), 0..0, Lead::Copies(node));
                 }
-                Shape::List => self.list(world, at),
+                Shape::List | Shape::Dict | Shape::Set => stale::clear(self, world, shape, at),
+                // What is left of a computation on it that ended is on a finished frame's stack.
+                Shape::Frame => end = end.min(frame_end(world, at)),
                 // It has flags and version numbers, where the heap lies low they look like addresses
                 // within blocks; what it owns it has by the beginning.
                 Shape::Type => strict = true,
@@ -420,38 +423,17 @@ impl Graph {
         if strict {
             let exact = |edge: u32| {
                 let target = world.nodes.address(edge);
+                let object = match world.nodes.has(edge, bits::OBJECT) {
+                    true => world.nodes.object(edge),
+                    false => target,
+                };
                 (start..end.saturating_sub(7))
                     .step_by(8)
-                    .any(|at| world.map.read::<usize>(at) == Some(target))
+                    .filter_map(|at| world.map.read::<usize>(at))
+                    .any(|word| word == target || word == object)
             };
             let found: Vec<u32> = self.edges.drain(kept..).filter(|&edge| exact(edge)).collect();
             self.edges.extend(found);
-        }
-    }
-
-    /// A list's items lie in a block of their own, of which the part behind the last item is stale.
-    fn list(&mut self, world: &mut World, object: usize) {
-        let size = world.map.read::<usize>(object + py::SIZE).unwrap_or(0);
-        let items = world.map.read::<usize>(object + py::LIST_ITEMS).unwrap_or(0);
-        if let Some(block) = world.nodes.block_at(items)
-            && !self.knows(block)
-            && world.nodes.address(block) == items
-            && size.saturating_mul(8) < world.nodes.len(block)
-        {
-            let stale = items + size * 8..items + world.nodes.len(block);
-            let mut at = stale.start;
-            while at + 8 <= stale.end {
-                // SAFETY: words of the block, which is the list's own, readable and writable, in
-                // memory of this copy alone.
-                unsafe {
-                    let word = at as *mut usize;
-                    // A page that need not be written is not copied either.
-                    if world.nodes.block_at(*word).is_some() {
-                        *word = 0;
-                    }
-                }
-                at += 8;
-            }
         }
     }
 
@@ -521,4 +503,21 @@ impl Graph {
             }
         }
     }
+}
+
+/// Where the variables of a frame object end, before 3.11, or what is being computed on them. (From
+/// 3.11 on a frame object has neither.)
+fn frame_end(world: &World, frame: usize) -> usize {
+    let read = |at: usize| world.map.read::<usize>(frame + at).unwrap_or(0);
+    let values = read(py::FRAME_VALUES);
+    let used = match world.types.layout.minor {
+        // The first free place, or null: it is finished, or it runs.
+        8 | 9 => read(py::FRAME_TOP).saturating_sub(values),
+        10 => {
+            let depth = world.map.read::<i32>(frame + py::FRAME_DEPTH).unwrap_or(0);
+            usize::try_from(depth).map_or(0, |depth| depth * 8)
+        }
+        _ => return usize::MAX,
+    };
+    values.saturating_add(used)
 }

@@ -537,7 +537,12 @@ fn blocks(naming: &Naming, node: u32) -> bool {
 fn untold(naming: &Naming, node: u32) -> Vec<u32> {
     let nodes = &naming.world.nodes;
     let graph = &naming.found.graph;
-    if !nodes.has(node, bits::CONTAINER) || !nodes.is_block(node) {
+    // (A finished frame has on its stack what nobody cleared.)
+    let shape = naming.world.types.list.get(nodes.types[node as usize] as usize);
+    if !nodes.has(node, bits::CONTAINER)
+        || !nodes.is_block(node)
+        || shape.is_none_or(|info| info.shape == Shape::Frame)
+    {
         return Vec::new();
     }
     let told = graph.targets(graph.position[node as usize]);

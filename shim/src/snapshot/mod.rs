@@ -1,9 +1,9 @@
 //! The heap snapshot: a forked copy of the process searches its memory and
 //! writes into the dump who holds what. The program itself pauses for the fork.
 //!
-//! The stations, in order: [`inputs`] is what the copy is told, [`memory`] the
+//! The stations, in order: [`inputs`] is what the copy is told, [`threads`] which Python frames run, [`memory`] the
 //! map of its addresses, [`nodes`] its blocks by number, [`objects`] tells which
-//! of them are Python's, [`fields`] which of their words are stale, [`garbage`] what its collector would take, [`search`]
+//! of them are Python's, [`fields`] and [`stale`] which of their words are none, [`garbage`] what its collector would take, [`search`]
 //! and [`graph`] who refers to whom, [`dominators`] what hangs from what,
 //! [`groups`] what has one explanation, [`naming`] and [`words`] (with
 //! [`content`]) what people call it, [`table`] where resident memory is.
@@ -24,7 +24,9 @@ mod nodes;
 mod objects;
 mod retained;
 mod search;
+mod stale;
 mod table;
+mod threads;
 mod words;
 
 use core::sync::atomic::{
@@ -36,7 +38,7 @@ use pyshim_dump::layout::{SnapshotFailure, SnapshotState};
 
 use crate::guard::{Guard, thread_pointer};
 use crate::packing;
-use crate::python::{self, walk};
+use crate::python;
 use crate::spin::SpinLock;
 use crate::store::{self, STORE};
 use crate::{gate, heap, life, mappings, peak, sample, sys};
@@ -44,7 +46,7 @@ use crate::{gate, heap, life, mappings, peak, sample, sys};
 pub use child::Interpreter;
 pub use objects::Known;
 
-use inputs::{Frame, Inputs, Thread};
+use inputs::{Inputs, Thread};
 use memory::Map;
 
 /// A snapshot was asked for; the next allocation under the interpreter lock takes it.
@@ -357,7 +359,7 @@ fn run(
     let interpreter = python::for_snapshot();
     if interpreter.is_some() {
         let threads: Vec<u32> = inputs.threads.iter().map(|thread| thread.id).collect();
-        fault::protect(|| frames(&threads, &mut inputs.frames));
+        fault::protect(|| threads::frames(&map, &threads, &mut inputs.frames));
     }
     let mut heap = child::explore(&map, &inputs, interpreter.as_ref());
     heap.moment = moment;
@@ -403,33 +405,5 @@ fn gather(prepared: &Prepared, sp: usize) -> Inputs {
         own,
         arenas: python::hooks::arenas(),
         all_blocks_known: !sample::is_on() && store::header().inexact.load(Relaxed) == 0,
-    }
-}
-
-/// All running Python frames.
-fn frames(threads: &[u32], frames: &mut Vec<Frame>) {
-    let (Some(layout), Some(objects)) = (walk::layout(), python::object_layout()) else { return };
-    for (tstate, thread) in python::thread_states(threads) {
-        // SAFETY: this is a copy of the process, in which nothing else runs.
-        unsafe {
-            walk::frames_of(tstate, |address, frame| {
-                let int = |at: u16| *((frame.code + at as usize) as *const i32) as usize;
-                let locals = address + objects.frame_locals as usize;
-                // Variables, then what is being computed.
-                let slots = match layout.minor {
-                    ..=10 => int(objects.code_nlocals) + 64,
-                    11 => int(objects.code_nlocals) + int(objects.code_stack),
-                    _ => int(objects.code_stack).saturating_sub(objects.frame_locals as usize / 8),
-                };
-                frames.push(Frame {
-                    address,
-                    locals,
-                    end: locals + slots.min(1 << 16) * 8,
-                    code: frame.code,
-                    instruction: frame.instruction,
-                    thread,
-                });
-            });
-        }
     }
 }

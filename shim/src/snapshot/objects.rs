@@ -47,6 +47,8 @@ pub enum Shape {
     Type,
     /// A dict.
     Dict,
+    /// A set, frozen or not.
+    Set,
     /// A running or finished frame.
     Frame,
 }
@@ -66,6 +68,8 @@ pub struct Known {
     pub complex: usize,
     /// `PyFrame_Type`.
     pub frame: usize,
+    /// `PySet_Type` and `PyFrozenSet_Type`.
+    pub sets: [usize; 2],
 }
 
 /// `Py_TPFLAGS_LONG_SUBCLASS`.
@@ -171,6 +175,9 @@ impl Types {
         for _ in 0..32 {
             if at == self.known.weak_reference && at != 0 {
                 return Shape::Weak;
+            }
+            if self.known.sets.contains(&at) && at != 0 {
+                return Shape::Set;
             }
             if at == self.known.module && at != 0 {
                 return Shape::Module;
