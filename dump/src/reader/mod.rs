@@ -41,7 +41,8 @@ pub struct Dump {
     pub final_ns: Option<u64>,
     /// When the recorded peak was, nanoseconds since the start.
     pub peak_ns: Option<u64>,
-    /// Highest number of live bytes seen; the recorded peak lies within 1 % of it.
+    /// Highest number of live bytes seen. What sites have as their peak lies within 1 % of it where a
+    /// time is known.
     pub peak_seen: u64,
     /// What a forked child freed of its parent's blocks.
     pub inherited_freed: Amount,

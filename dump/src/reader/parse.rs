@@ -74,7 +74,29 @@ impl Dump {
                 Some(Census::decode(bytes).ok_or(file.corrupt_blob(BlobKind::FinalCensus))?);
         }
         dump.heap = file.heap()?;
+        dump.peak_may_be_last();
         Ok(dump)
+    }
+
+    /// The writer notes what was live at the peak when memory falls again. Where it never fell, or
+    /// fell with the teardown alone, more is live now, or was at the last moment.
+    fn peak_may_be_last(&mut self) {
+        let now = self.heartbeat_ns.max(self.end.as_ref().map_or(0, |end| end.at_ns));
+        let moments: [(fn(&Site) -> Amount, Option<u64>); 2] =
+            [(|site| site.last, self.final_ns), (|site| site.totals.live(), Some(now))];
+        for (live, at_ns) in moments {
+            let most = sum(&self.sites, |site| site.peak);
+            if at_ns.is_some() && sum(&self.sites, live) > most {
+                self.peak_ns = at_ns;
+                self.sites.iter_mut().for_each(|site| site.peak = live(site));
+            }
+        }
+        let noted = sum(&self.sites, |site| site.peak);
+        self.peak_seen = self.peak_seen.max(noted);
+        // Of a moment that was not noted there is nothing to say but the height.
+        if noted < self.peak_seen - self.peak_seen / 20 {
+            self.peak_ns = None;
+        }
     }
 
     fn modules_known(&self) -> u32 {
@@ -184,4 +206,8 @@ fn place<T>(list: &mut Vec<Option<T>>, id: u32, value: T) {
     if let Some(place) = list.get_mut(id) {
         *place = Some(value);
     }
+}
+
+fn sum(sites: &[Site], of: impl Fn(&Site) -> Amount) -> u64 {
+    sites.iter().fold(0, |sum, site| sum.saturating_add(of(site).bytes))
 }
