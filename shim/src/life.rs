@@ -314,6 +314,10 @@ pub fn tick(guard: &Guard) {
     epoch::advance(since_epoch_ms());
     if walk::finalizing() == 0 {
         collector::ensure(guard, since_start_ns());
+        if collector::is_missing() {
+            // It is too early for it; a program that does little from now on needs it too.
+            guard.thread.until_tick.set(SOON);
+        }
     }
 }
 

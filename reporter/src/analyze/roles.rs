@@ -47,7 +47,12 @@ pub fn of_module(path: &str, interpreter: Option<&str>) -> Role {
 /// Of one function in a file of the program: containers and allocation functions of C++ and Rust are
 /// compiled into whoever uses them.
 pub fn of_function(module: Role, function: Option<&str>) -> Role {
-    const RUNTIME: [&str; 16] = [
+    const RUNTIME: [&str; 20] = [
+        // Names that could not be read.
+        "_ZSt",
+        "_ZNSt",
+        "_ZNKSt",
+        "_ZN9__gnu_cxx",
         "std::",
         "__gnu_cxx::",
         "operator new",

@@ -87,7 +87,9 @@ fn belongs(
         || smaller.group.is_none() && smaller.state == State::Python
         || larger.state == State::Leaked && smaller.state == State::Native && b < 0.1 * a;
     let both_held = larger.holder != 0 && smaller.holder != 0;
-    shared && compatible && !(both_held && b > 0.1 * a) && b <= a
+    // One line of Python may call several functions that each forget a block of their own.
+    let both_lost = same_state && larger.state == State::Leaked && larger.place.0 != smaller.place.0;
+    shared && compatible && !((both_held || both_lost) && b > 0.1 * a) && b <= a
 }
 
 /// Whether the node `outer` is on the path to `inner`, both plus one, and more than a root.

@@ -77,11 +77,9 @@ fn frame(heap: &Heap, at: u64) -> Root {
 /// offset says where in it.
 fn variable(dump: &Dump, symbols: &mut Symbols, path: &[Stop]) -> String {
     let Some(root) = path.first() else { return String::new() };
-    let offset = match path.get(1) {
-        Some(next) if next.node.step == Step::Word => next.node.detail,
-        _ => 0,
-    };
-    let address = root.node.address.wrapping_add(offset);
+    // Where in it, only a first step says that was kept.
+    let offset = path.get(1).filter(|next| next.node.step == Step::Word).map(|it| it.node.detail);
+    let address = root.node.address.wrapping_add(offset.unwrap_or(0));
     let same = |module: &&pyshim_dump::Module| module.loaded.path == root.name;
     // Loaded more than once: the one before the data, and the nearest to it.
     let before = |module: &&pyshim_dump::Module| module.loaded.start <= address;
@@ -94,6 +92,9 @@ fn variable(dump: &Dump, symbols: &mut Symbols, path: &[Stop]) -> String {
     let Some(module) = nearest.or_else(|| modules().next()) else {
         return format!("static data of {file}");
     };
+    if offset.is_none() {
+        return format!("static data of {file}");
+    }
     let inside = address.wrapping_sub(module.loaded.bias);
     let id = symbols.module(&module.loaded);
     match symbols.variable(id, inside) {
