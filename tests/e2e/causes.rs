@@ -75,7 +75,7 @@ const SHORT: [&str; 14] = [
     "cycles_plain_type",
     "global_list",
     "held_static_array",
-    "local_thread",
+    "local_threads",
     "logging_handlers",
     "mapping_mmap",
     "native_malloc",

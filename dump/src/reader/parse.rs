@@ -82,20 +82,20 @@ impl Dump {
     /// fell with the teardown alone, more is live now, or was at the last moment.
     fn peak_may_be_last(&mut self) {
         let now = self.heartbeat_ns.max(self.end.as_ref().map_or(0, |end| end.at_ns));
-        let moments: [(fn(&Site) -> Amount, Option<u64>); 2] =
-            [(|site| site.last, self.final_ns), (|site| site.totals.live(), Some(now))];
-        for (live, at_ns) in moments {
-            let most = sum(&self.sites, |site| site.peak);
-            if at_ns.is_some() && sum(&self.sites, live) > most {
-                self.peak_ns = at_ns;
-                self.sites.iter_mut().for_each(|site| site.peak = live(site));
-            }
-        }
+        self.peak_unless_less(self.final_ns, |site| site.last);
+        self.peak_unless_less(Some(now), |site| site.totals.live());
         let noted = sum(&self.sites, |site| site.peak);
         self.peak_seen = self.peak_seen.max(noted);
         // Of a moment that was not noted there is nothing to say but the height.
         if noted < self.peak_seen - self.peak_seen / 20 {
             self.peak_ns = None;
+        }
+    }
+
+    fn peak_unless_less(&mut self, at_ns: Option<u64>, live: fn(&Site) -> Amount) {
+        if at_ns.is_some() && sum(&self.sites, live) > sum(&self.sites, |site| site.peak) {
+            self.peak_ns = at_ns;
+            self.sites.iter_mut().for_each(|site| site.peak = live(site));
         }
     }
 

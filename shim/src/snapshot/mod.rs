@@ -119,7 +119,7 @@ pub fn take_last(guard: &Guard, smaps: Vec<u8>, live_bytes: u64, under_lock: boo
     const SMALL: u64 = 16 << 20;
     let settings = life::snapshots();
     let small = life::since_start_ns() < SHORT_NS && live_bytes < SMALL;
-    if !settings.last || (small && !settings.always) {
+    if !settings.last || (small && !settings.always) || has_let_go(live_bytes) {
         return;
     }
     abandon();
@@ -128,6 +128,19 @@ pub fn take_last(guard: &Guard, smaps: Vec<u8>, live_bytes: u64, under_lock: boo
     prepared.smaps = smaps;
     drop(prepared);
     take(guard, Moment::Last, under_lock);
+}
+
+/// Live bytes when the last snapshot was taken.
+static LIVE_THEN: AtomicU64 = AtomicU64::new(0);
+
+/// Whether the program has let go, for its end, of much that an earlier snapshot saw. That one says
+/// who held it, and this one would stand in its place.
+fn has_let_go(live_bytes: u64) -> bool {
+    const MUCH: u64 = 1 << 20;
+    let then = LIVE_THEN.load(Relaxed);
+    let beside = &store::header().beside;
+    let failed = beside.state.load(Relaxed) == SnapshotState::Failed as u32;
+    !failed && live_bytes < then.saturating_sub((then / 10).max(MUCH))
 }
 
 /// The collector's round: what is asked of the process, and what became of the last snapshot.
@@ -224,6 +237,7 @@ fn take(_: &Guard, moment: Moment, under_lock: bool) {
     let beside = &store::header().beside;
     let room = (peak::live_bytes() as usize / BYTES_PER_ROOM).clamp(ROOM.0, ROOM.1);
     let began = sys::monotonic_ns();
+    LIVE_THEN.store(peak::live_bytes(), Relaxed);
     beside.began_ns.store(life::since_start_ns(), Relaxed);
     let place = match STORE.lock().room_for_heap(room) {
         Ok(place) => place,
@@ -319,6 +333,7 @@ pub fn linger() {
 /// In a forked child of the program: the copy is its parent's.
 pub fn forget() {
     unwant();
+    LIVE_THEN.store(0, Relaxed);
 }
 
 fn stack_pointer() -> usize {
@@ -340,6 +355,7 @@ fn run(
     sys::become_quiet_copy(LONGEST_S);
     fault::install();
     let began = sys::monotonic_ns();
+    let at_ms = life::since_start_ns() / 1_000_000;
     let maps = b"/proc/self/maps\0";
     let room = sys::read_file(maps).len() * 2;
     let text = sys::read_file_sized(maps, room);
@@ -363,7 +379,7 @@ fn run(
     }
     let mut heap = child::explore(&map, &inputs, interpreter.as_ref());
     heap.moment = moment;
-    heap.at_ms = life::since_start_ns() / 1_000_000;
+    heap.at_ms = at_ms;
     heap.pause_us = pause_us;
     heap.search.notes.extend(core::mem::take(&mut *fault::DEFECTS.lock()));
     heap.search.at_rest = under_lock || !prepared.running;

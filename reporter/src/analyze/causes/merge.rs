@@ -88,7 +88,8 @@ fn belongs(
         || larger.state == State::Leaked && smaller.state == State::Native && b < 0.1 * a;
     let both_held = larger.holder != 0 && smaller.holder != 0;
     // One line of Python may call several functions that each forget a block of their own.
-    let both_lost = same_state && larger.state == State::Leaked && larger.place.0 != smaller.place.0;
+    let both_lost =
+        same_state && larger.state == State::Leaked && larger.place.0 != smaller.place.0;
     shared && compatible && !((both_held || both_lost) && b > 0.1 * a) && b <= a
 }
 
