@@ -1,5 +1,7 @@
 //! Why it grows: the head of the report.
 
+use std::rc::Rc;
+
 use crate::analyze::causes::{Cause, Kind};
 use crate::analyze::report::{Frame, Report, Site};
 use crate::analyze::roles::{self, Role};
@@ -128,13 +130,7 @@ pub fn body(cause: &Cause, directory: &str, paint: Paint) -> Vec<String> {
 /// own line where that is another.
 fn brief(site: &Site) -> Site {
     let is_python = |frame: &Frame| matches!(frame, Frame::Python { .. });
-    let first = site.stack.iter().position(|frame| is_python(frame)).unwrap_or(site.stack.len());
-    let native = site
-        .stack
-        .iter()
-        .take(first)
-        .filter(|frame| matches!(&***frame, Frame::Native { role: Role::Program, .. }));
-    let mut stack: Vec<_> = native.take(2).cloned().collect();
+    let mut stack = native_ends(site);
     let mut python = site.stack.iter().filter(|frame| is_python(frame));
     let innermost = python.next();
     stack.extend(innermost.cloned());
@@ -145,6 +141,28 @@ fn brief(site: &Site) -> Site {
         return site.clone();
     }
     Site { stack, id: site.id.clone(), truncated: false }
+}
+
+/// Of the native code between the allocator and Python: the two innermost frames, from the first on
+/// that has a name, and the one that Python called.
+fn native_ends(site: &Site) -> Vec<Rc<Frame>> {
+    let below = site.stack.iter().take_while(|frame| matches!(***frame, Frame::Native { .. }));
+    let own: Vec<&Rc<Frame>> = below.filter(|frame| is_own(frame)).collect();
+    let has_name = |frame: &Frame| matches!(frame, Frame::Native { function: Some(_), .. });
+    let from = own.iter().position(|frame| has_name(frame)).unwrap_or(0);
+    let mut ends: Vec<Rc<Frame>> = own.iter().skip(from).take(2).map(|it| Rc::clone(it)).collect();
+    if own.len() > from + 2 {
+        ends.extend(own.last().map(|it| Rc::clone(it)));
+    }
+    ends
+}
+
+/// Native code that is neither plumbing nor calls C functions for Python code.
+fn is_own(frame: &Frame) -> bool {
+    match frame {
+        Frame::Native { role: Role::Program, module, .. } => !roles::is_bridge(module),
+        _ => false,
+    }
 }
 
 fn is_library(frame: &Frame) -> bool {

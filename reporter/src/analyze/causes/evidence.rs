@@ -1,7 +1,7 @@
 //! A set of blocks that grows becomes a cause: its evidence in sentences.
 
 use pyshim_dump::Amount;
-use pyshim_dump::heap::{Collector, Group, Heap};
+use pyshim_dump::heap::{Collector, Group, Heap, State};
 
 use crate::analyze::holders::{self, Holder, Nature};
 use crate::units::{bytes, count, counted};
@@ -75,7 +75,7 @@ pub fn cause(scene: &Scene, places: &mut Places, candidate: &Candidate, kind: Ki
         }
     }
     let held = candidate.held.as_ref();
-    cause.advice = words::advice(&cause, held, scene.heap.zip(group));
+    cause.advice = words::advice(&cause, candidate.state, held, scene.heap.zip(group));
     cause.tools = words::tools(&cause);
     cause
 }
@@ -140,6 +140,10 @@ fn searched(heap: &Heap, group: Option<&Group>, candidate: &Candidate, kind: Kin
         Kind::NativeLeak => vec![format!(
             "no pointer to any of these blocks is left in {} searched",
             bytes(search.bytes)
+        )],
+        Kind::NativeHeld if candidate.state == State::Python => vec![format!(
+            "{} points to it and does not own it: all of it outlives the interpreter's teardown",
+            held.map_or("Python", |held| held.subject.as_str()),
         )],
         Kind::NativeHeld => vec![match held {
             Some(held) => format!("no Python object refers to it; reached from {}", held.subject),

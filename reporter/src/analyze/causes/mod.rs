@@ -134,6 +134,7 @@ fn kind(scene: &Scene, places: &mut Places, candidate: &Candidate) -> Option<Kin
         return Some(Kind::Mapping);
     }
     Some(match candidate.state {
+        State::Python if is_lent(scene, places, candidate) => Kind::NativeHeld,
         State::Python => Kind::PythonHeld,
         State::Native => Kind::NativeHeld,
         State::Leaked => Kind::NativeLeak,
@@ -192,6 +193,20 @@ fn outlives(scene: &Scene, candidate: &Candidate) -> bool {
     let sites = candidate.members.iter().filter_map(|it| scene.dump.sites.get(it.site as usize));
     let after = sites.fold(0u64, |sum, site| sum.saturating_add(site.totals.live().bytes));
     scene.dump.final_ns.is_some() && after >= candidate.bytes / 10 * 9
+}
+
+/// Native blocks that an object of Python points to and does not own: all of them are there when
+/// Python has torn down what pointed to them. A handle of a C library, say.
+fn is_lent(scene: &Scene, places: &mut Places, candidate: &Candidate) -> bool {
+    const LOOKED_AT: usize = 64;
+    let typed = scene.heap.zip(candidate.group).is_some_and(|(heap, at)| {
+        heap.groups.get(at).is_some_and(|group| !heap.type_name(group.type_).is_empty())
+    });
+    let mut members = candidate.members.iter().take(LOOKED_AT);
+    candidate.group.is_some()
+        && !typed
+        && freed_by_teardown(scene, candidate).is_some_and(|it| it.blocks <= candidate.blocks / 50)
+        && members.all(|it| places.source(scene.at, it.site) == Source::Native)
 }
 
 /// The same cause in several processes is one.

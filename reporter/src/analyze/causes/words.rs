@@ -1,6 +1,6 @@
 //! What to do about a cause, and which other tool would have shown it.
 
-use pyshim_dump::heap::{Group, Heap};
+use pyshim_dump::heap::{Group, Heap, State};
 
 use crate::analyze::holders::{Holder, Nature};
 use crate::analyze::report::Frame;
@@ -9,11 +9,20 @@ use crate::analyze::roles::{self, Role};
 use super::cause::{Cause, Kind};
 
 /// One line that a person can act on.
-pub fn advice(cause: &Cause, held: Option<&Holder>, group: Option<(&Heap, &Group)>) -> String {
+pub fn advice(
+    cause: &Cause,
+    state: State,
+    held: Option<&Holder>,
+    group: Option<(&Heap, &Group)>,
+) -> String {
     match cause.kind {
         Kind::NativeLeak => format!(
             "Python's gc and tracemalloc cannot see this; {} must free it",
             culprit(cause).unwrap_or_else(|| "whoever allocates here".into()),
+        ),
+        Kind::NativeHeld if state == State::Python => format!(
+            "Python cannot free it, and clearing {} would lose it: call the library's own function that frees it",
+            held.map_or("what points to it", |held| held.subject.as_str()),
         ),
         Kind::NativeHeld => match held {
             Some(held) => format!("bound or clear {}; Python cannot free it", held.subject),
@@ -36,27 +45,35 @@ pub fn advice(cause: &Cause, held: Option<&Holder>, group: Option<(&Heap, &Group
     }
 }
 
-/// The extension or library that allocated, with its function; the line of Python if that called the
-/// C function itself.
+/// The extension or library that allocated, with its function, and who of another library called it;
+/// the line of Python if that called the C function itself.
 fn culprit(cause: &Cause) -> Option<String> {
     let stack = &cause.site.as_ref()?.stack;
     let mut bridged = false;
-    stack.iter().find_map(|frame| match &**frame {
-        Frame::Native { module, .. } if roles::is_bridge(module) => {
-            bridged = true;
-            None
+    let mut own: Vec<(&str, Option<&str>)> = Vec::new();
+    for frame in stack {
+        match &**frame {
+            Frame::Native { module, .. } if roles::is_bridge(module) => bridged = true,
+            Frame::Native { module, function, role: Role::Program, .. } if !bridged => {
+                own.push((roles::file_name(module), function.as_deref()));
+            }
+            Frame::Native { .. } => {}
+            Frame::Python { file, line: Some(line), .. } if bridged && own.is_empty() => {
+                return Some(format!("the caller at {}:{line}", roles::file_name(file)));
+            }
+            Frame::Python { .. } if own.is_empty() => {}
+            Frame::Python { .. } => break,
         }
-        Frame::Python { file, line: Some(line), .. } if bridged => {
-            Some(format!("the caller at {}:{line}", roles::file_name(file)))
-        }
-        Frame::Native { module, function, role: Role::Program, .. } => {
-            let file = roles::file_name(module);
-            Some(match function {
-                Some(function) => format!("{function} in {file}"),
-                None => file.to_owned(),
-            })
-        }
-        _ => None,
+    }
+    let words = |(module, function): (&str, Option<&str>)| match function {
+        Some(function) => format!("{function} in {module}"),
+        None => module.to_owned(),
+    };
+    let innermost = own.iter().find(|it| it.1.is_some()).or(own.first()).copied()?;
+    let caller = own.iter().rfind(|it| it.0 != innermost.0).copied();
+    Some(match caller {
+        Some(caller) => format!("{}, or its caller {},", words(innermost), words(caller)),
+        None => words(innermost),
     })
 }
 
