@@ -37,6 +37,7 @@ mod log;
 mod mappings;
 mod native;
 mod packing;
+mod park;
 mod peak;
 mod python;
 mod quick;

@@ -17,7 +17,9 @@ use crate::settings::{self, Follow, Settings, Snapshots};
 use crate::sites::{self, SITES};
 use crate::spin::SpinLock;
 use crate::store::{self, Failure, Identity, STORE};
-use crate::{epoch, gate, heap, live, log, mappings, peak, real, record, sample, snapshot, sys};
+use crate::{
+    epoch, gate, heap, live, log, mappings, park, peak, real, record, sample, snapshot, sys,
+};
 
 /// What the hooks do.
 static PHASE: AtomicU8 = AtomicU8::new(PASSIVE);
@@ -588,14 +590,19 @@ extern "C" fn after_fork_in_child_handler() {
 
 /// Whether this thread took the locks for a fork that is under way.
 static FORKING: AtomicBool = AtomicBool::new(false);
+/// The request by which the collector stands still for a fork that takes no lock; 0: none.
+static PARKED: AtomicU32 = AtomicU32::new(0);
 
 /// Brings every lock of the shim to rest, so that a child finds them whole.
 pub fn before_fork() {
     if !recording() {
         return;
     }
-    // A signal handler that interrupted the shim itself must not wait for this very thread.
-    let Some(_guard) = Guard::enter() else { return };
+    let Some(_guard) = Guard::enter() else {
+        // A signal handler that interrupted the shim itself must not wait for this very thread.
+        PARKED.store(collector::stand_still(), SeqCst);
+        return;
+    };
     collector::stop();
     ROUNDS.hold();
     SITES.hold();
@@ -625,6 +632,8 @@ fn release_locks() {
 pub fn after_fork_in_parent() {
     if FORKING.swap(false, SeqCst) {
         release_locks();
+    } else {
+        park::go_on(PARKED.swap(0, SeqCst));
     }
 }
 
@@ -633,6 +642,8 @@ pub fn after_fork_in_child() {
     if !FORKING.swap(false, SeqCst) {
         // The locks are as they were at some moment of the parent's.
         if recording() {
+            park::be_alone();
+            collector::gone();
             store::leave_file();
             stop();
         }

@@ -8,7 +8,7 @@ use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::sys;
+use crate::{collector, park, sys};
 
 /// See the module.
 pub struct SpinLock<T> {
@@ -41,8 +41,20 @@ impl<T> SpinLock<T> {
                 return locked;
             }
             tries += 1;
-            if tries < 64 { core::hint::spin_loop() } else { sys::yield_now() }
+            if tries < 64 { core::hint::spin_loop() } else { self.wait() }
         }
+    }
+
+    #[cold]
+    fn wait(&self) {
+        if park::is_alone() {
+            // Whoever held it does not exist in this process, and left it whole.
+            return self.release();
+        }
+        if park::is_wanted() && collector::is_this_thread() {
+            park::heed();
+        }
+        sys::yield_now();
     }
 
     /// Takes the lock and keeps it until [`SpinLock::release`]: for the time of a fork.

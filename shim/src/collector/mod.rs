@@ -25,7 +25,7 @@ use crate::guard::{Guard, thread_pointer};
 use crate::sites::SITES;
 use crate::spin::{Locked, SpinLock};
 use crate::store::{self, Batch, STORE};
-use crate::{epoch, life, snapshot, sys};
+use crate::{epoch, life, park, snapshot, sys};
 
 /// Batches of definitions that the channel holds.
 const CHANNEL: usize = 64;
@@ -212,6 +212,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     // SAFETY: the name is a string that ends in zero.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"pyshim".as_ptr()) };
     while STOPPING.load(SeqCst) == 0 && life::recording() {
+        park::heed();
         round(false);
         take_marks();
         snapshot::round(&guard, life::since_start_ns());
@@ -238,6 +239,12 @@ pub fn stop() {
     }
     RUNNING.store(false, SeqCst);
     not_before(life::since_start_ns() + AFTER_FORK_NS);
+}
+
+/// Brings the thread to a place where all that it holds is whole: for a fork by a thread that may
+/// hold any lock. What [`park::go_on`] wants; 0: there is no thread.
+pub fn stand_still() -> u32 {
+    if RUNNING.load(SeqCst) { park::ask(|| sys::futex_wake(&STOPPING)) } else { 0 }
 }
 
 /// The thread's id in the system; 0: it never ran.
