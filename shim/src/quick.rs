@@ -18,7 +18,7 @@ use pyshim_dump::record::Origin;
 
 use crate::guard::{self, Guard};
 use crate::native::{Anchor, paths};
-use crate::python::walk;
+use crate::python::{state, walk};
 use crate::record::{self, Lock};
 use crate::{epoch, gate, life, live, peak, store};
 
@@ -125,7 +125,7 @@ pub fn freed(address: usize, lock: Lock) -> bool {
         return false;
     }
     // The teardown's first free must not be counted before stock was taken.
-    if walk::stock_is_due() {
+    if state::stock_is_due() {
         return false;
     }
     let Some(place) = live::look(address) else { return false };
@@ -133,7 +133,7 @@ pub fn freed(address: usize, lock: Lock) -> bool {
         return false;
     }
     place.clear();
-    gone(&place, lock == Lock::Held || walk::holds_lock());
+    gone(&place, lock == Lock::Held || state::holds_lock());
     true
 }
 

@@ -7,21 +7,19 @@
 
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_int, c_void};
-use std::collections::BTreeMap;
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 use pyshim_dump::record::{Origin, Record};
 
-use super::{passing, walk};
-use crate::collector::{self, gauges::ARENAS};
+use super::{arenas, passing, state};
+use crate::collector;
 use crate::guard::Guard;
 use crate::life;
 use crate::native::Anchor;
 use crate::real::symbol;
 use crate::record::{self, Lock};
-use crate::spin::SpinLock;
-use crate::{gate, heap, quick, sample, sites, snapshot, store, sys};
+use crate::{gate, quick, sample, sites, snapshot, store, sys};
 
 /// `PyMemAllocatorEx` (`cpython/pymem.h`), the same from 3.5 on.
 #[repr(C)]
@@ -34,15 +32,6 @@ pub(super) struct Allocator {
     pub(super) free: unsafe extern "C" fn(*mut c_void, *mut c_void),
 }
 
-/// `PyObjectArenaAllocator` (`cpython/objimpl.h`).
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct ArenaAllocator {
-    context: *mut c_void,
-    alloc: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
-    free: unsafe extern "C" fn(*mut c_void, *mut c_void, usize),
-}
-
 /// `PyMemAllocatorDomain`.
 const RAW: c_int = 0;
 const MEM: c_int = 1;
@@ -53,25 +42,21 @@ const PYMALLOC_LARGEST: usize = 512;
 
 static GET: AtomicUsize = AtomicUsize::new(0);
 static SET: AtomicUsize = AtomicUsize::new(0);
-static GET_ARENA: AtomicUsize = AtomicUsize::new(0);
-static SET_ARENA: AtomicUsize = AtomicUsize::new(0);
 static IS_INITIALIZED: AtomicUsize = AtomicUsize::new(0);
 
 type Get = unsafe extern "C" fn(c_int, *mut Allocator);
-type GetArena = unsafe extern "C" fn(*mut ArenaAllocator);
 
 /// Finds what [`install`] needs.
 pub fn find(handle: *mut c_void) {
-    let names: [(&AtomicUsize, &CStr); 5] = [
+    let names: [(&AtomicUsize, &CStr); 3] = [
         (&GET, c"PyMem_GetAllocator"),
         (&SET, c"PyMem_SetAllocator"),
-        (&GET_ARENA, c"PyObject_GetArenaAllocator"),
-        (&SET_ARENA, c"PyObject_SetArenaAllocator"),
         (&IS_INITIALIZED, c"Py_IsInitialized"),
     ];
     for (slot, name) in names {
         slot.store(symbol(handle, name), Relaxed);
     }
+    arenas::find(handle);
 }
 
 /// Layers are never freed: another allocator may have kept a copy of one.
@@ -101,7 +86,7 @@ pub fn install() {
         unsafe { set(domain, &mut ours) };
     }
     INSTALLED.store(true, SeqCst);
-    install_arenas();
+    arenas::install();
 }
 
 /// A layer's functions, above the allocator that `context` is.
@@ -501,81 +486,10 @@ fn before_free(lock: Lock) {
         }
     }
     // (Nor that of a thread's state, which is a raw block.)
-    if (walk::finalizing() != 0 || sites::SEVERAL_LOCKS.load(Relaxed))
-        && (lock == Lock::Held || walk::holds_lock())
+    if (state::finalizing() != 0 || sites::SEVERAL_LOCKS.load(Relaxed))
+        && (lock == Lock::Held || state::holds_lock())
         && let Some(guard) = Guard::enter()
     {
         life::check_final(&guard);
     }
-}
-
-/// Arenas, and the pieces of Python's own stacks from 3.11 on: address to size.
-static KNOWN_ARENAS: SpinLock<BTreeMap<usize, usize>> = SpinLock::new(BTreeMap::new());
-
-/// All of them: start and end.
-pub fn arenas() -> Vec<(usize, usize)> {
-    KNOWN_ARENAS.lock().iter().map(|(&at, &size)| (at, at + size)).collect()
-}
-
-/// For the time of a fork.
-pub fn hold_arenas() {
-    KNOWN_ARENAS.hold();
-}
-
-/// After it, on both sides.
-pub fn release_arenas() {
-    KNOWN_ARENAS.release();
-}
-
-/// The arena allocator below ours.
-static ARENA_BELOW: AtomicUsize = AtomicUsize::new(0);
-
-/// Counts pymalloc's arenas: they back small blocks and are not blocks themselves.
-fn install_arenas() {
-    let (get, set) = (GET_ARENA.load(Relaxed), SET_ARENA.load(Relaxed));
-    if get == 0 || set == 0 || ARENA_BELOW.load(Relaxed) != 0 {
-        return;
-    }
-    // SAFETY: the functions of these names and types.
-    let (get, set): (GetArena, GetArena) =
-        unsafe { (core::mem::transmute(get), core::mem::transmute(set)) };
-    let mut below = core::mem::MaybeUninit::<ArenaAllocator>::uninit();
-    // SAFETY: it is always filled in.
-    let below = unsafe {
-        get(below.as_mut_ptr());
-        below.assume_init()
-    };
-    let context: *mut ArenaAllocator = Box::into_raw(Box::new(below));
-    ARENA_BELOW.store(context as usize, SeqCst);
-    let mut ours = ArenaAllocator { context: context.cast(), alloc: arena_alloc, free: arena_free };
-    // SAFETY: the interpreter copies the three words.
-    unsafe { set(&mut ours) };
-}
-
-unsafe extern "C" fn arena_alloc(context: *mut c_void, size: usize) -> *mut c_void {
-    // SAFETY: the context is the allocator below, which `install_arenas` leaked.
-    let below = unsafe { &*context.cast::<ArenaAllocator>() };
-    // Its mapping is not a block: with the guard, the hook of `mmap` passes it through.
-    let guard = Guard::enter();
-    // SAFETY: the interpreter's own call, handed down.
-    let arena = unsafe { (below.alloc)(below.context, size) };
-    if !arena.is_null() {
-        ARENAS.fetch_add(size as u64, Relaxed);
-        if !heap::exhausted() {
-            KNOWN_ARENAS.lock().insert(arena as usize, size);
-        }
-    }
-    drop(guard);
-    arena
-}
-
-unsafe extern "C" fn arena_free(context: *mut c_void, arena: *mut c_void, size: usize) {
-    // SAFETY: as above.
-    let below = unsafe { &*context.cast::<ArenaAllocator>() };
-    let guard = Guard::enter();
-    KNOWN_ARENAS.lock().remove(&(arena as usize));
-    // SAFETY: as above.
-    unsafe { (below.free)(below.context, arena, size) };
-    drop(guard);
-    ARENAS.fetch_sub(size as u64, Relaxed);
 }

@@ -1,17 +1,22 @@
 //! Everything that the shim knows of CPython.
 //!
 //! [`layout`] is data: where the fields are, for each minor version.
-//! [`walk`] and [`code`] read frames and code objects with it; [`hooks`] stands
+//! [`state`] tells which thread state is whose, [`walk`], [`frame`] and [`code`] read frames and
+//! code objects, [`trial`] proves that they lie as it says; [`hooks`] stands
 //! before Python's own allocators. No function of the interpreter that may
 //! allocate, count references or take a lock is ever called.
 
+pub mod arenas;
 pub mod code;
 mod current;
 pub mod debug_offsets;
+pub mod frame;
 pub mod hooks;
 pub mod layout;
 pub mod objects;
 mod passing;
+pub mod state;
+mod trial;
 pub mod walk;
 
 use core::ffi::{CStr, c_char, c_void};
@@ -62,7 +67,7 @@ fn prepare_walk(handle: *mut c_void) -> Result<(), usize> {
     let known = layout::for_minor(minor).ok_or(UNKNOWN_VERSION)?;
     let runtime = symbol(handle, c"_PyRuntime");
     let layout = refine(known, runtime);
-    let interpreter = walk::Interpreter {
+    let interpreter = state::Interpreter {
         layout,
         thread_state: symbol(handle, c"PyGILState_GetThisThreadState"),
         attached_state: match minor {
@@ -84,7 +89,7 @@ fn prepare_walk(handle: *mut c_void) -> Result<(), usize> {
     if interpreter.thread_state == 0 || interpreter.code_type == 0 {
         return Err(NO_SYMBOLS);
     }
-    walk::set_interpreter(&interpreter);
+    state::set_interpreter(&interpreter);
     Ok(())
 }
 
@@ -185,7 +190,7 @@ pub fn runtime() -> usize {
 
 /// Where the interpreter keeps what in its objects; `None` if frames cannot be read either.
 pub fn object_layout() -> Option<&'static objects::Objects> {
-    objects::for_minor(walk::layout()?.minor)
+    objects::for_minor(state::layout()?.minor)
 }
 
 /// Calls one of the interpreter's functions that follow a link.
@@ -216,7 +221,7 @@ pub fn thread_states(threads: &[u32]) -> Vec<(usize, u64)> {
         }
         interpreter = follow(&NAMES.next_interpreter, interpreter);
     }
-    for state in walk::remembered(|thread| threads.contains(&thread)) {
+    for state in state::remembered(|thread| threads.contains(&thread)) {
         if states.iter().all(|known| known.0 != state) {
             // SAFETY: as above; if the state is gone after all, the fault is caught.
             let thread = unsafe { *((state + layout.tstate_thread_id as usize) as *const u64) };
@@ -236,12 +241,12 @@ pub fn atexit_callbacks() -> usize {
 
 /// Whether the calling thread holds the interpreter lock, as far as can be told.
 pub fn holds_lock() -> bool {
-    walk::attached()
+    state::attached()
 }
 
 /// What the heap snapshot needs to know; `None` if there is no interpreter that is understood.
 pub fn for_snapshot() -> Option<crate::snapshot::Interpreter> {
-    let layout = walk::layout()?;
+    let layout = state::layout()?;
     let objects = object_layout()?;
     let at = |name: &AtomicUsize| name.load(Relaxed);
     let known = crate::snapshot::Known {

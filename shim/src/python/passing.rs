@@ -11,7 +11,7 @@ use crate::gate::{
 };
 use crate::guard::{INSIDE, UNTIL_SAMPLE};
 use crate::live;
-use crate::python::walk::FINALIZING;
+use crate::python::state::FINALIZING;
 
 /// The four functions of a domain, and those of exact mode, which take what may not pass.
 macro_rules! domain {

@@ -6,7 +6,7 @@ use pyshim_dump::layout::Lost;
 use pyshim_dump::record::{Code, Record};
 
 use super::line::Line;
-use crate::python::{code, walk};
+use crate::python::{code, state};
 use crate::{hash, live, store};
 
 /// A code object in more raw keys than this is not worth a list of them.
@@ -86,7 +86,7 @@ impl Codes {
     }
 
     fn read(&mut self, address: usize, line: &mut Line) -> u32 {
-        let Some(layout) = walk::layout() else { return 0 };
+        let Some(layout) = state::layout() else { return 0 };
         // SAFETY: the walk found a frame of this thread that runs this code object, so it is alive.
         let read = unsafe { code::read(layout, address) };
         let mut read = read.unwrap_or_else(unknown);

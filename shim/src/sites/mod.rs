@@ -26,7 +26,8 @@ use crate::guard::Guard;
 use crate::hash::mix;
 use crate::native::{self, Anchor, Extent, paths};
 use crate::python::hooks;
-use crate::python::walk::{self, Top};
+use crate::python::state;
+use crate::python::walk::Top;
 use crate::spin::SpinLock;
 use crate::store::{self, STORE};
 use crate::{heap, life};
@@ -112,8 +113,8 @@ pub struct Place {
 pub fn define(guard: &Guard, place: &Place, key: u64) -> u32 {
     life::on_new_site(guard, place.anchor, place.top.map(|top| top.interpreter));
     if let Some(top) = place.top {
-        walk::remember(top.tstate);
-        walk::prove_shortcuts();
+        state::remember(top.tstate);
+        state::prove_shortcuts();
     }
     if heap::exhausted() {
         store::lose(Lost::Sites);

@@ -13,7 +13,8 @@ use super::line::Line;
 use super::{Place, word};
 use crate::hash::mix;
 use crate::native::Extent;
-use crate::python::walk::{MAX_PYTHON, RawFrame, Top, View, polynomial};
+use crate::python::frame::View;
+use crate::python::walk::{MAX_PYTHON, RawFrame, Top, polynomial};
 
 /// A frame of the interpreter, and what lies outside it.
 #[derive(Clone, Copy)]

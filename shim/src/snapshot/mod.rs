@@ -249,12 +249,12 @@ fn take(_: &Guard, moment: Moment, under_lock: bool) {
     let mask = sys::block_signals();
     // The copy must find these whole.
     mappings::hold();
-    python::hooks::hold_arenas();
+    python::arenas::hold();
     let prepared = PREPARED.lock();
     heap::HEAP.hold();
     let forked = sys::fork_quietly();
     heap::HEAP.release();
-    python::hooks::release_arenas();
+    python::arenas::release();
     mappings::release();
     match forked {
         Ok(0) => {
@@ -419,7 +419,7 @@ fn gather(prepared: &Prepared, sp: usize) -> Inputs {
         local_storage: LOCAL_STORAGE,
         mappings: mappings::all(),
         own,
-        arenas: python::hooks::arenas(),
+        arenas: python::arenas::known(),
         all_blocks_known: !sample::is_on() && store::header().inexact.load(Relaxed) == 0,
     }
 }

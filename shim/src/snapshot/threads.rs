@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use pyshim_dump::record::Origin;
 
 use crate::python::objects::Objects;
-use crate::python::{self, walk};
+use crate::python::{self, state, walk};
 use crate::snapshot::inputs::Frame;
 use crate::snapshot::memory::Map;
 use crate::{live, sites};
@@ -13,9 +13,9 @@ use crate::{live, sites};
 /// All running Python frames. `threads` are the ids of the process's threads. Only in a copy of the
 /// process, in which nothing else runs.
 pub fn frames(map: &Map, threads: &[u32], frames: &mut Vec<Frame>) {
-    let (Some(layout), Some(objects)) = (walk::layout(), python::object_layout()) else { return };
+    let (Some(layout), Some(objects)) = (state::layout(), python::object_layout()) else { return };
     let mut states = python::thread_states(threads);
-    if walk::finalizing() != 0 {
+    if state::finalizing() != 0 {
         unlisted(map, objects, &mut states);
     }
     for (tstate, thread) in states {
@@ -61,7 +61,7 @@ fn unlisted(map: &Map, layout: &Objects, states: &mut Vec<(usize, u64)>) {
         let thread = read(layout.tstate_thread_id as usize);
         // A thread that lives has its own address at the start of its control block, twice.
         let lives = || [0, 16].iter().all(|at| map.read::<usize>(thread + at) == Some(thread));
-        if main != 0 && read(walk::INTERPRETER) == main && thread != 0 && lives() {
+        if main != 0 && read(state::INTERPRETER) == main && thread != 0 && lives() {
             found.push((address, thread as u64));
         }
     });

@@ -272,7 +272,7 @@ fn in_frame(reader: &Reader, parent: usize, child: usize) -> Option<Way> {
     } else {
         return None;
     };
-    let known = crate::python::walk::layout()?;
+    let known = crate::python::state::layout()?;
     let code = reader.word(frame, known.frame_code as usize) & known.code_mask as usize;
     local(reader, code, frame + layout.frame_locals as usize, child)
 }
@@ -347,7 +347,7 @@ fn generator_name(reader: &Reader, object: usize) -> Option<String> {
     if !generator {
         return None;
     }
-    let known = crate::python::walk::layout()?;
+    let known = crate::python::state::layout()?;
     let layout = reader.layout;
     let frame = match layout.minor {
         ..=10 => reader.word(object, layout.generator_frame as usize),

@@ -1,0 +1,169 @@
+//! The moment before the interpreter's teardown, and the end.
+
+use core::ffi::{c_int, c_void};
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
+
+use pyshim_dump::layout::{BlobKind, EndKind};
+
+use crate::collector::{self, census, gauges};
+use crate::guard::Guard;
+use crate::python::{self, state};
+use crate::sites;
+use crate::store::{self, STORE};
+use crate::{peak, snapshot, sys};
+
+use super::fork::{be_born, is_unborn};
+use super::tend::MAIN_INTERPRETER;
+use super::{PASSIVE, PID, RECORDING, enter, recording, since_start_ns};
+
+static FINAL_TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// Whether the interpreter's teardown has begun; the first to see it takes stock.
+#[inline(always)]
+pub fn check_final(guard: &Guard) {
+    if state::finalizing() != 0 && !FINAL_TAKEN.load(Relaxed) {
+        take_final(guard);
+    }
+    check_sub_interpreter(guard);
+}
+
+/// The same where the teardown begins with the sub-interpreters that live. Another thread that ends
+/// one of its own meanwhile is still a part of the program.
+#[inline(always)]
+fn check_sub_interpreter(guard: &Guard) {
+    if sites::SEVERAL_LOCKS.load(Relaxed)
+        && !FINAL_TAKEN.load(Relaxed)
+        && state::ends_sub_interpreter(MAIN_INTERPRETER.load(Relaxed))
+        && sys::thread_id() == PID.load(Relaxed)
+    {
+        take_final(guard);
+    }
+}
+
+/// The last moment that matters: the interpreter frees nearly everything after it.
+#[cold]
+#[inline(never)]
+fn take_final(guard: &Guard) {
+    if FINAL_TAKEN.swap(true, SeqCst) || sys::pid() != PID.load(Relaxed) {
+        return;
+    }
+    be_born();
+    if !recording() {
+        return;
+    }
+    python::hooks::note_absence();
+    let mut live = 0;
+    for site in 0..store::site_count() {
+        let (blocks, bytes) = store::live(site);
+        live += bytes;
+        let last = &store::moments(site).last;
+        last.bytes.store(bytes, Relaxed);
+        last.blocks.store(blocks, Relaxed);
+    }
+    store::header().final_ns.store(since_start_ns().max(1), SeqCst);
+    let smaps = gauges::take();
+    snapshot::take_last(guard, smaps, live, true);
+    collector::round(true);
+    census::take(BlobKind::FinalCensus);
+    let_daemon_threads_go();
+    state::stock_was_taken();
+}
+
+/// Daemon threads that wait for the interpreter lock of CPython 3.10 look every 5 ms whether they
+/// must end; one that next looks between the end of the interpreter and that of the process reads
+/// what was freed, and crashes. As the teardown takes a little longer with us than without, that is
+/// let happen before it, while they may still look.
+fn let_daemon_threads_go() {
+    if state::layout().is_none_or(|layout| layout.minor != 10) {
+        return;
+    }
+    let until = since_start_ns() + DAEMONS_LOOK_NS;
+    while other_threads() && since_start_ns() < until {
+        sys::sleep_ns(200_000);
+    }
+}
+/// Their interval (`sys.getswitchinterval`), and a little for the scheduler.
+const DAEMONS_LOOK_NS: u64 = 7_000_000;
+
+/// Registered before anything else, so it runs after every other handler and destructor.
+pub(super) extern "C" fn exited(status: c_int, _: *mut c_void) {
+    end(EndKind::Exit, status);
+}
+
+/// The process ends, or becomes another program. `true` if that was noted.
+pub fn end(kind: EndKind, status: i32) -> bool {
+    // Between `vfork` and `exec` the memory is the parent's, and so is the dump.
+    if !recording() || sys::pid() != PID.load(Relaxed) {
+        return false;
+    }
+    let Some(guard) = Guard::enter() else {
+        // A signal handler that interrupted the shim itself: this very thread may hold any lock.
+        return note_end(kind, status);
+    };
+    if is_unborn() {
+        // Nothing was recorded in this child, or nothing that is worth a dump.
+        if kind == EndKind::Exec || store::site_count() <= 1 {
+            return false;
+        }
+        be_born();
+        if !recording() {
+            return false;
+        }
+    }
+    let stock_taken = store::header().final_ns.load(Relaxed) != 0;
+    if stock_taken {
+        collector::last_definitions();
+    } else {
+        let smaps = gauges::take();
+        if kind != EndKind::Exec {
+            snapshot::take_last(&guard, smaps, peak::live_bytes(), python::holds_lock());
+        }
+        census::take(BlobKind::Census);
+        collector::round(true);
+    }
+    note_end(kind, status);
+    // The interpreter is gone, and where its daemon threads live, time is short: CPython 3.10 lets
+    // one that waits for the interpreter lock read what was freed if the process is not gone within
+    // some 2 ms. Nor is it certain that they count no more.
+    if !(stock_taken && other_threads()) {
+        STORE.lock().seal();
+    }
+    if kind != EndKind::Exec {
+        STORE.lock().finish(!snapshot::is_running());
+        snapshot::linger();
+    }
+    drop(guard);
+    true
+}
+
+/// Writes down the end, and records no more.
+fn note_end(kind: EndKind, status: i32) -> bool {
+    let header = store::header();
+    header.end_status.store(status, Relaxed);
+    header.end_ns.store(since_start_ns(), Relaxed);
+    header.end_kind.store(kind as u32, SeqCst);
+    enter(PASSIVE);
+    true
+}
+
+/// Whether the process has threads besides this one and the collector.
+fn other_threads() -> bool {
+    sys::thread_count().is_none_or(|count| count > 1 + u64::from(!collector::is_missing()))
+}
+
+/// `exec` failed: the process goes on as it was.
+pub fn not_ended() {
+    let guard = Guard::enter();
+    if guard.is_some() {
+        STORE.lock().unseal();
+    }
+    store::header().end_kind.store(EndKind::None as u32, SeqCst);
+    enter(RECORDING);
+    drop(guard);
+}
+
+/// In a forked child the moment is still to come.
+pub(super) fn is_far() {
+    FINAL_TAKEN.store(false, Relaxed);
+    state::stock_was_not_taken();
+}

@@ -1,0 +1,148 @@
+//! What a fork does: it finds every lock at rest, and the child begins anew.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
+
+use crate::collector::{self, ROUNDS, modules};
+use crate::guard::{Guard, thread};
+use crate::sites::SITES;
+use crate::store::{self, STORE};
+use crate::{epoch, heap, log, mappings, native, park, peak, python, snapshot, sys};
+
+use super::start::{create_dump, write_process};
+use super::{PID, SETTINGS, START_NS, end, recording, since_start_ns, stop};
+
+/// A forked child that has not needed a dump yet.
+static UNBORN: AtomicBool = AtomicBool::new(false);
+
+pub(super) extern "C" fn before_handler() {
+    before_fork();
+}
+
+pub(super) extern "C" fn in_parent_handler() {
+    after_fork_in_parent();
+    // Nobody counts this process's threads; a handler may create one.
+    if recording()
+        && !python::found()
+        && let Some(guard) = Guard::enter()
+    {
+        collector::not_before(0);
+        collector::ensure(&guard, since_start_ns());
+    }
+}
+
+pub(super) extern "C" fn in_child_handler() {
+    after_fork_in_child();
+}
+
+/// Whether this thread took the locks for a fork that is under way.
+static FORKING: AtomicBool = AtomicBool::new(false);
+/// The request by which the collector stands still for a fork that takes no lock; 0: none.
+static PARKED: AtomicU32 = AtomicU32::new(0);
+
+/// Brings every lock of the shim to rest, so that a child finds them whole.
+pub fn before_fork() {
+    if !recording() {
+        return;
+    }
+    let Some(_guard) = Guard::enter() else {
+        // A signal handler that interrupted the shim itself must not wait for this very thread.
+        PARKED.store(collector::stand_still(), SeqCst);
+        return;
+    };
+    collector::stop();
+    ROUNDS.hold();
+    SITES.hold();
+    STORE.hold();
+    mappings::hold();
+    native::paths::hold();
+    modules::hold();
+    log::hold();
+    SETTINGS.hold();
+    heap::HEAP.hold();
+    FORKING.store(true, SeqCst);
+}
+
+fn release_locks() {
+    heap::HEAP.release();
+    SETTINGS.release();
+    log::release();
+    modules::release();
+    native::paths::release();
+    mappings::release();
+    STORE.release();
+    SITES.release();
+    ROUNDS.release();
+}
+
+/// The parent goes on as before; the collector comes back later.
+pub fn after_fork_in_parent() {
+    if FORKING.swap(false, SeqCst) {
+        release_locks();
+    } else {
+        park::go_on(PARKED.swap(0, SeqCst));
+    }
+}
+
+/// The child lets go of all that is its parent's.
+pub fn after_fork_in_child() {
+    if !FORKING.swap(false, SeqCst) {
+        // The locks are as they were at some moment of the parent's.
+        if recording() {
+            park::be_alone();
+            collector::gone();
+            store::leave_file();
+            stop();
+        }
+        return;
+    }
+    release_locks();
+    let guard = Guard::enter();
+    PID.store(sys::pid(), Relaxed);
+    START_NS.store(sys::monotonic_ns(), Relaxed);
+    end::is_far();
+    epoch::fork();
+    collector::gone();
+    collector::after_start();
+    STORE.lock().forget();
+    collector::discard();
+    modules::forget();
+    mappings::forget();
+    snapshot::forget();
+    SITES.lock().reset();
+    peak::reset(thread());
+    store::header().site_count.store(1, Relaxed);
+    // Its dump comes later: a child that soon becomes another program needs none.
+    UNBORN.store(true, SeqCst);
+    drop(guard);
+}
+
+/// Whether this is a child that has not needed a dump yet.
+#[inline]
+pub(super) fn is_unborn() -> bool {
+    UNBORN.load(Relaxed)
+}
+
+/// A forked child that lives this long is not about to become another program.
+const CHILDHOOD_NS: u64 = 20_000_000;
+
+#[inline]
+pub(super) fn be_born_in_time() {
+    if is_unborn() && since_start_ns() > CHILDHOOD_NS {
+        be_born();
+    }
+}
+
+/// From here on the child has a dump of its own; what it counted so far goes into it.
+pub(super) fn be_born() {
+    if !UNBORN.swap(false, SeqCst) {
+        return;
+    }
+    if peak::THREADS.load(Relaxed) > 1 {
+        store::header().inexact.store(1, Relaxed);
+    }
+    if !create_dump(true) {
+        return stop();
+    }
+    write_process(python::found());
+    collector::round(false);
+}

@@ -1,0 +1,247 @@
+//! How the file comes to be, and grows.
+
+use core::sync::atomic::Ordering::{Relaxed, Release};
+
+use pyshim_dump::layout::{
+    Counters, ExtentKind, HEADER_LEN, Header, LOG_EXTENT_MAX, LOG_EXTENT_MIN, Lost, MAGIC, MAJOR,
+    MAX_EXTENTS, MINOR, Moments, sites_through,
+};
+
+use super::{
+    CAPACITY, COUNTERS, Failure, HEADER, MAX_SITES, MOMENTS, Part, Store, has_room, header, lose,
+};
+use crate::sys::{self, Errno};
+
+/// While there is no room, every new stack would ask for some.
+const BACK_OFF_NS: u64 = 100_000_000;
+
+impl Store {
+    /// Creates the file; counters that are not zero by now are kept.
+    pub fn create(&mut self, path: &[u8], identity: &Identity) -> Result<(), Failure> {
+        let (path, fd) = create_new(path)?;
+        let made = self.fill(fd, identity);
+        let known = sys::identity(fd);
+        sys::close(fd);
+        match (made, known) {
+            (Ok(()), Some(known)) => {
+                self.path = path;
+                self.identity = known;
+                Ok(())
+            }
+            (result, _) => {
+                sys::unlink(&path);
+                self.forget();
+                result.and(Err(Failure::Moved))
+            }
+        }
+    }
+
+    fn fill(&mut self, fd: i32, identity: &Identity) -> Result<(), Failure> {
+        let header = header();
+        header.file_len.store(0, Relaxed);
+        let at = self.grow_file(fd, HEADER_LEN as u64)?;
+        let copy = {
+            // SAFETY: the header is HEADER_LEN bytes of plain memory.
+            let bytes = unsafe {
+                core::slice::from_raw_parts(HEADER.load(Relaxed).cast::<u8>(), HEADER_LEN)
+            };
+            bytes.to_vec()
+        };
+        // SAFETY: the header page is ours; the same bytes are put back below. References to it
+        // are to atomics, which stay mapped throughout.
+        unsafe { sys::map_file_over(HEADER.load(Relaxed).cast(), HEADER_LEN, fd, at)? };
+        // SAFETY: the page is writable, `copy` has HEADER_LEN bytes, and nobody else records yet
+        // (creation runs before recording starts, or in a child of one thread).
+        unsafe {
+            core::ptr::copy_nonoverlapping(copy.as_ptr(), HEADER.load(Relaxed).cast(), HEADER_LEN);
+        }
+        self.array_extents = 0;
+        self.log_extents = 0;
+        self.log_used = 0;
+        header.extent_count.store(0, Relaxed);
+        header.log_len.store(0, Relaxed);
+        while self.file_sites == 0 || self.file_sites < header.site_count.load(Relaxed) {
+            self.grow_arrays(fd)?;
+        }
+        self.grow_log(fd)?;
+        identity.write();
+        Ok(())
+    }
+
+    /// Adds `len` bytes to the file, with room on disk. Returns where they start.
+    pub(super) fn grow_file(&mut self, fd: i32, len: u64) -> Result<u64, Failure> {
+        let header = header();
+        let at = header.file_len.load(Relaxed);
+        if at + len > sys::file_size_limit() {
+            return Err(Failure::SizeLimit);
+        }
+        sys::allocate(fd, at, len)?;
+        header.file_len.store(at + len, Release);
+        Ok(at)
+    }
+
+    fn add_extent(
+        &mut self,
+        kind: ExtentKind,
+        index: u32,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Failure> {
+        let header = header();
+        let count = header.extent_count.load(Relaxed);
+        let extent = header.extents.get(count as usize).ok_or(Failure::SizeLimit)?;
+        extent.kind.store(kind as u32, Relaxed);
+        extent.index.store(index, Relaxed);
+        extent.offset.store(offset, Relaxed);
+        extent.len.store(len, Relaxed);
+        header.extent_count.store(count + 1, Release);
+        Ok(())
+    }
+
+    /// Doubles the number of sites that the file holds.
+    fn grow_arrays(&mut self, fd: i32) -> Result<(), Failure> {
+        let index = self.array_extents;
+        let first = if index == 0 { 0 } else { sites_through(index - 1) } as usize;
+        let sites = sites_through(index) as usize - first;
+        if first + sites > MAX_SITES as usize {
+            return Err(Failure::SizeLimit);
+        }
+        // Room for both before either is listed: the reader wants as many of one as of the other.
+        if header().extent_count.load(Relaxed) as usize + 2 > MAX_EXTENTS {
+            return Err(Failure::SizeLimit);
+        }
+        let counters = Part::<Counters>::new(&COUNTERS, first, sites);
+        let moments = Part::<Moments>::new(&MOMENTS, first, sites);
+        let counters_at = self.grow_file(fd, counters.len as u64)?;
+        let moments_at = self.grow_file(fd, moments.len as u64)?;
+        // Sites that are counted before there is a file.
+        let used = (header().site_count.load(Relaxed) as usize).saturating_sub(first).min(sites);
+        counters.map(used, fd, counters_at)?;
+        moments.map(used, fd, moments_at)?;
+        self.add_extent(ExtentKind::Counters, index, counters_at, counters.len as u64)?;
+        self.add_extent(ExtentKind::Moments, index, moments_at, moments.len as u64)?;
+        self.array_extents = index + 1;
+        self.file_sites = (first + sites) as u32;
+        CAPACITY.store(self.file_sites, Release);
+        Ok(())
+    }
+
+    pub(super) fn grow_log(&mut self, fd: i32) -> Result<(), Failure> {
+        // Small ones as long as there are few: what is not used of the last one is lost.
+        let doublings = self.log_extents.min(4) + self.log_extents.saturating_sub(12).min(4);
+        let len = (LOG_EXTENT_MIN << doublings).min(LOG_EXTENT_MAX);
+        let at = self.grow_file(fd, len)?;
+        let window = sys::reserve_inaccessible(len as usize)?;
+        // SAFETY: the window was reserved just now and nobody knows it.
+        unsafe { sys::map_file_over(window, len as usize, fd, at)? };
+        self.add_extent(ExtentKind::Log, self.log_extents, at, len)?;
+        if !self.log.is_null() {
+            // SAFETY: the old window is full, and only this lock's holder uses it.
+            unsafe { sys::unmap(self.log, self.log_capacity) };
+        }
+        self.log_extents += 1;
+        self.log = window;
+        self.log_capacity = len as usize;
+        self.log_used = 0;
+        Ok(())
+    }
+
+    pub(super) fn with_file<T>(
+        &mut self,
+        work: impl FnOnce(&mut Store, i32) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        if self.path.is_empty() {
+            return Err(Failure::NoFile);
+        }
+        let fd = sys::open(&self.path, libc::O_RDWR | libc::O_NOFOLLOW, 0)?;
+        let result = if sys::identity(fd) == Some(self.identity) {
+            work(self, fd)
+        } else {
+            Err(Failure::Moved)
+        };
+        sys::close(fd);
+        result
+    }
+
+    /// Makes sure that another site id can be given out.
+    pub fn make_room(&mut self) -> bool {
+        has_room() || self.grow(Store::grow_arrays).is_ok()
+    }
+
+    /// Makes the file larger, or notes that it cannot be.
+    pub(super) fn grow(
+        &mut self,
+        more: fn(&mut Store, i32) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let now = sys::monotonic_ns();
+        if now < self.again_ns {
+            return Err(Failure::NoRoom);
+        }
+        let grown = self.with_file(more);
+        if grown.is_err() {
+            lose(Lost::Growth);
+            self.again_ns = now + BACK_OFF_NS;
+        }
+        grown
+    }
+}
+
+/// What does not change about a dump.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// The process.
+    pub pid: u32,
+    /// Its parent.
+    pub parent_pid: u32,
+    /// Now, in Unix time.
+    pub started_unix_ns: u64,
+    /// Field 22 of `/proc/self/stat`.
+    pub started_ticks: u64,
+    /// Mean bytes between samples; 0: exact.
+    pub sample_mean: u64,
+    /// A forked child.
+    pub forked: bool,
+}
+
+impl Identity {
+    fn write(&self) {
+        let at = HEADER.load(Relaxed);
+        // SAFETY: the header page is writable, and only its creator, who runs this alone, writes
+        // these fields; no reference to them is alive in the shim, which never reads them.
+        unsafe {
+            (*at).magic = MAGIC;
+            (*at).major = MAJOR;
+            (*at).minor = MINOR;
+            (*at).header_len = HEADER_LEN as u32;
+            (*at).pid = self.pid;
+            (*at).parent_pid = self.parent_pid;
+            (*at).started_unix_ns = self.started_unix_ns;
+            (*at).started_ticks = self.started_ticks;
+            (*at).sample_mean = self.sample_mean;
+            (*at).forked = u32::from(self.forked);
+            let identity = core::slice::from_raw_parts(
+                at.cast::<u8>(),
+                core::mem::offset_of!(Header, identity_crc),
+            );
+            (*at).identity_crc = crc32fast::hash(identity);
+        }
+    }
+}
+
+/// Creates a file that was not there: `path`, or the first of `path.1`, `path.2`, … that is free.
+fn create_new(path: &[u8]) -> Result<(Vec<u8>, i32), Failure> {
+    for attempt in 0..1000u32 {
+        let mut name = path.to_vec();
+        if attempt > 0 {
+            name.extend_from_slice(format!(".{attempt}").as_bytes());
+        }
+        name.push(0);
+        let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
+        match sys::open(&name, flags, 0o600) {
+            Ok(fd) => return Ok((name, fd)),
+            Err(Errno(libc::EEXIST)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Failure::System(Errno(libc::EEXIST)))
+}

@@ -1,0 +1,248 @@
+//! The dump file: arrays and header mapped shared, log and blobs beside them.
+//!
+//! The arrays always have memory behind them, so counting never asks whether
+//! there is a file. Where the file holds an array, its pages are mapped over
+//! that memory, with room on disk reserved first: a full disk then shows as a
+//! failed reservation here and not as a SIGBUS in the program.
+//!
+//! No descriptor is kept: the program may close any of them and open its own
+//! file under the same number. The file is opened anew by its absolute path,
+//! and its identity checked, each time that it must grow.
+
+mod blobs;
+mod file;
+mod log;
+mod seal;
+
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed, Ordering::Release};
+use std::collections::VecDeque;
+
+use pyshim_dump::layout::{Counters, HEADER_LEN, Header, Lost, Moments};
+
+use crate::spin::SpinLock;
+use crate::sys::{self, Errno};
+
+pub use blobs::HeapPlace;
+pub use file::Identity;
+pub use log::Batch;
+
+/// Sites that the arrays have room for.
+pub const MAX_SITES: u32 = 1 << 18;
+
+static HEADER: AtomicPtr<Header> = AtomicPtr::new(core::ptr::null_mut());
+static COUNTERS: AtomicPtr<Counters> = AtomicPtr::new(core::ptr::null_mut());
+static MOMENTS: AtomicPtr<Moments> = AtomicPtr::new(core::ptr::null_mut());
+/// Sites that may be given out: those whose counters the file holds.
+static CAPACITY: AtomicU32 = AtomicU32::new(0);
+
+/// The file, for whoever makes it grow.
+pub static STORE: SpinLock<Store> = SpinLock::new(Store::new());
+
+/// See the module.
+pub struct Store {
+    /// Absolute path, ending in a zero byte; empty: there is no file.
+    path: Vec<u8>,
+    identity: (u64, u64),
+    array_extents: u32,
+    /// Sites whose counters the file holds.
+    file_sites: u32,
+    log_extents: u32,
+    log: *mut u8,
+    log_capacity: usize,
+    log_used: usize,
+    /// When to try again to make the file grow after that failed (`sys::monotonic_ns`).
+    again_ns: u64,
+    /// What the log had no room for, and the bytes of all.
+    unwritten: VecDeque<Batch>,
+    unwritten_bytes: usize,
+    /// So many bytes of the first of these lie in the log already, beyond what is read of it.
+    copied: usize,
+}
+
+// SAFETY: the raw pointer is a mapping of the process, not tied to a thread.
+unsafe impl Send for Store {}
+
+impl Store {
+    const fn new() -> Store {
+        Store {
+            path: Vec::new(),
+            identity: (0, 0),
+            array_extents: 0,
+            file_sites: 0,
+            log_extents: 0,
+            log: core::ptr::null_mut(),
+            log_capacity: 0,
+            log_used: 0,
+            again_ns: 0,
+            unwritten: VecDeque::new(),
+            unwritten_bytes: 0,
+            copied: 0,
+        }
+    }
+
+    /// Whether there is a file.
+    pub fn exists(&self) -> bool {
+        !self.path.is_empty()
+    }
+
+    /// In a forked child: lets go of the parent's file. Everything counted from
+    /// now on is the child's own.
+    pub fn forget(&mut self) {
+        if !leave_file() {
+            crate::life::stop();
+        }
+        if !self.log.is_null() {
+            // SAFETY: the window is ours alone.
+            unsafe { sys::unmap(self.log, self.log_capacity) };
+        }
+        // The old path's memory goes back to our own heap.
+        *self = Store::new();
+        // Until there is a file, the memory behind the arrays holds all that may come.
+        CAPACITY.store(MAX_SITES, Relaxed);
+    }
+}
+
+/// Why there is no dump, or why it did not grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The system said no.
+    System(Errno),
+    /// The file is not where it was.
+    Moved,
+    /// The limit on file sizes leaves no room.
+    SizeLimit,
+    /// There is no file.
+    NoFile,
+    /// There was no room a moment ago.
+    NoRoom,
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Failure {
+        Failure::System(errno)
+    }
+}
+
+/// Sets up the memory that is counted in; `false` if there is none.
+pub fn prepare() -> bool {
+    let counters = sys::reserve_for_file(MAX_SITES as usize * size_of::<Counters>());
+    let moments = sys::reserve_for_file(MAX_SITES as usize * size_of::<Moments>());
+    let header = sys::reserve_for_file(HEADER_LEN);
+    let (Ok(counters), Ok(moments), Ok(header)) = (counters, moments, header) else {
+        return false;
+    };
+    COUNTERS.store(counters.cast(), Release);
+    MOMENTS.store(moments.cast(), Release);
+    HEADER.store(header.cast(), Release);
+    true
+}
+
+/// In a forked child: what it counts from now on is not its parent's. `false` if that failed.
+pub fn leave_file() -> bool {
+    let maps = [
+        (COUNTERS.load(Relaxed).cast(), MAX_SITES as usize * size_of::<Counters>()),
+        (MOMENTS.load(Relaxed).cast(), MAX_SITES as usize * size_of::<Moments>()),
+        (HEADER.load(Relaxed).cast(), HEADER_LEN),
+    ];
+    // SAFETY: the ranges are our own, made of atomics for which zero is valid; the child has one
+    // thread, which is here.
+    maps.into_iter().all(|(at, len)| unsafe { sys::map_zero_over(at, len).is_ok() })
+}
+
+/// Whether another site id can be given out as things are.
+pub fn has_room() -> bool {
+    site_count() < CAPACITY.load(Relaxed)
+}
+
+/// Where the arrays and the header lie: start and end.
+pub fn ranges() -> [(usize, usize); 3] {
+    let range = |at: usize, len: usize| (at, at + len);
+    let sites = MAX_SITES as usize;
+    [
+        range(COUNTERS.load(Relaxed) as usize, sites * size_of::<Counters>()),
+        range(MOMENTS.load(Relaxed) as usize, sites * size_of::<Moments>()),
+        range(HEADER.load(Relaxed) as usize, HEADER_LEN),
+    ]
+}
+
+/// The header. [`prepare`] succeeded before anything is recorded.
+#[inline(always)]
+pub fn header() -> &'static Header {
+    // SAFETY: HEADER_LEN bytes, mapped until the end, all atomics; zero is valid for each.
+    unsafe { &*HEADER.load(Relaxed) }
+}
+
+/// The counters of a site.
+#[inline(always)]
+pub fn counters(site: u32) -> &'static Counters {
+    // SAFETY: MAX_SITES items are mapped until the end; the mask keeps the index below.
+    unsafe { &*COUNTERS.load(Relaxed).add((site & (MAX_SITES - 1)) as usize) }
+}
+
+/// The moments of a site.
+#[inline(always)]
+pub fn moments(site: u32) -> &'static Moments {
+    // SAFETY: as for `counters`.
+    unsafe { &*MOMENTS.load(Relaxed).add((site & (MAX_SITES - 1)) as usize) }
+}
+
+/// Live blocks and bytes of a site. Exact when the site is quiet.
+pub fn live(site: u32) -> (u64, u64) {
+    let counters = counters(site);
+    let (held, free) = (&counters.held, &counters.free);
+    // Freed before allocated: a block that comes and goes in between is then counted live, never negative.
+    let freed_blocks =
+        held.freed_blocks.load(Relaxed).wrapping_add(free.freed_blocks.load(Relaxed));
+    let freed_bytes = held.freed_bytes.load(Relaxed).wrapping_add(free.freed_bytes.load(Relaxed));
+    let blocks =
+        held.allocated_blocks.load(Relaxed).wrapping_add(free.allocated_blocks.load(Relaxed));
+    let bytes = held.allocated_bytes.load(Relaxed).wrapping_add(free.allocated_bytes.load(Relaxed));
+    (blocks.saturating_sub(freed_blocks), bytes.saturating_sub(freed_bytes))
+}
+
+/// Sites given out so far.
+pub fn site_count() -> u32 {
+    header().site_count.load(Relaxed)
+}
+
+/// Counts something that was not recorded.
+#[cold]
+pub fn lose(reason: Lost) {
+    header().lost[reason as usize].fetch_add(1, Relaxed);
+}
+
+/// A part of one of the arrays.
+struct Part<T> {
+    at: *mut T,
+    /// Its length in bytes.
+    len: usize,
+}
+
+impl<T> Part<T> {
+    /// Of sites that the array has.
+    fn new(array: &AtomicPtr<T>, first: usize, sites: usize) -> Part<T> {
+        let at = array.load(Relaxed).wrapping_add(first);
+        Part { at, len: sites * size_of::<T>() }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the array has these sites (`new`) and stays mapped to the end.
+        unsafe { core::slice::from_raw_parts(self.at.cast(), self.len) }
+    }
+
+    /// Maps a piece of the file over it and puts back what was there in its first `used` items; in the
+    /// others nothing was.
+    fn map(&self, used: usize, fd: i32, offset: u64) -> Result<(), Failure> {
+        let at: *mut u8 = self.at.cast();
+        let used = (used * size_of::<T>()).min(self.len);
+        // SAFETY: `prepare` reserved the arrays, `grow_arrays` keeps within them; they stay readable and
+        // writable, and any bytes are valid for their atomics. What another thread counts between
+        // the two copies is lost; the caller of `create` notes that where there can be one.
+        unsafe {
+            let before = core::slice::from_raw_parts(at, used).to_vec();
+            sys::map_file_over(at, self.len, fd, offset)?;
+            core::ptr::copy_nonoverlapping(before.as_ptr(), at, used);
+        }
+        Ok(())
+    }
+}
