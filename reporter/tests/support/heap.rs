@@ -76,15 +76,20 @@ impl Snapshot {
     /// A running frame as a root.
     pub fn frame(&mut self, file: &str, line: u32, function: &str, thread: &str) -> u32 {
         let (file, thread) = (self.text(file), self.text(thread));
-        self.0.codes.push(Code {
+        let code = Code {
             id: self.0.codes.len() as u32,
             file,
             name: function.into(),
             first_line: line,
             table_kind: 9,
             table: Vec::new(),
-        });
-        let code = self.0.codes.len() as u32 - 1;
+        };
+        let same = |it: &Code| it.name == code.name && it.file == file && it.first_line == line;
+        let known = self.0.codes.iter().position(same);
+        let code = known.unwrap_or_else(|| {
+            self.0.codes.push(code);
+            self.0.codes.len() - 1
+        }) as u32;
         self.0.frames.push(RunningFrame { code, instruction: 0, thread });
         let detail = self.0.frames.len() as u64 - 1;
         let step = Step::Root;

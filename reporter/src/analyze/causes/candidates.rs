@@ -35,6 +35,8 @@ pub struct Candidate {
     pub held: Option<Holder>,
     /// The site that leads.
     pub site: u32,
+    /// The type that leads, plus one; 0: no object.
+    pub type_: u32,
     /// Its place in the program.
     pub place: Place,
     /// Blocks by site.
@@ -107,6 +109,7 @@ fn of_group(at: usize, group: &Group) -> Candidate {
         holder: group.holder,
         held: None,
         site: group.site,
+        type_: group.type_,
         place: (None, None),
         members: group.members.clone(),
         leaders: group.leaders,

@@ -114,6 +114,7 @@ fn whole(
     let sum = |get: fn(&Member) -> u64| members.iter().map(get).fold(0, u64::saturating_add);
     let (blocks, bytes) = (sum(|it| it.blocks), sum(|it| it.bytes));
     let mut candidate = Candidate {
+        type_: 0,
         state,
         mapping: false,
         group,

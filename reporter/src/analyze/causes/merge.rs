@@ -78,6 +78,18 @@ fn belongs(
         if no_holder && same_subject {
             return true;
         }
+        // Many threads run one function; each has values of its own in its variables.
+        let (outer, inner) = (running(heap, larger), running(heap, smaller));
+        let same_function = outer.is_some() && outer.map(|it| it.0) == inner.map(|it| it.0);
+        if no_holder && same_function && (outer == inner || b <= 0.5 * a) {
+            return true;
+        }
+        let shadow = as_many(larger.leaders, smaller.leaders)
+            // The table leads, and each other block is a weak reference.
+            || as_many(larger.leaders, smaller.blocks);
+        if is_weak(heap, smaller) && b < SHADOW * a && shadow {
+            return true;
+        }
     }
     // What came from the same lines and grows with it: tables that get larger, keys, texts.
     let shared = lines.iter().any(|line| known.contains(line));
@@ -91,6 +103,40 @@ fn belongs(
     let both_lost =
         same_state && larger.state == State::Leaked && larger.place.0 != smaller.place.0;
     shared && compatible && !((both_held || both_lost) && b > 0.1 * a) && b <= a
+}
+
+/// Weak references to what the larger one holds are this much of it at most.
+const SHADOW: f64 = 0.15;
+
+/// Whether two numbers of objects are the same but for a few.
+fn as_many(one: u64, other: u64) -> bool {
+    one.abs_diff(other) <= one.max(other) / 32
+}
+
+/// The code that runs where the variable is that holds a sample, and the variable: nothing if it is
+/// no local variable of a function that runs.
+fn running<'a>(heap: &'a Heap, candidate: &Candidate) -> Option<(u32, &'a str)> {
+    let group = heap.groups.get(candidate.group?)?;
+    let path = heap.path(group.sample);
+    let (root, variable) = (path.first()?, path.get(1)?);
+    let frame = heap.frames.get(usize::try_from(root.detail).ok()?)?;
+    (root.kind == NodeKind::Frame).then(|| (frame.code, heap.text(variable.label)))
+}
+
+/// Whether it is weak references, or the bookkeeping of a container of such: there are as many as
+/// somebody else keeps objects alive.
+fn is_weak(heap: &Heap, candidate: &Candidate) -> bool {
+    const CONTAINERS: [&str; 3] =
+        ["_weakrefset.WeakSet", "weakref.WeakValueDictionary", "weakref.WeakKeyDictionary"];
+    // (`weakref` alone, until 3.8.)
+    let led_by = heap.type_name(candidate.type_);
+    led_by == "weakref"
+        || led_by.starts_with("weakref.")
+        || candidate.state == State::Python
+            && heap.path(candidate.holder).iter().any(|node| {
+                let kind = heap.type_name(node.type_);
+                CONTAINERS.contains(&kind)
+            })
 }
 
 /// Whether the node `outer` is on the path to `inner`, both plus one, and more than a root.
@@ -120,7 +166,8 @@ pub fn absorb(larger: &mut Candidate, smaller: Candidate) {
     }
     larger.members = members.into_values().collect();
     larger.members.sort_by_key(|it| (std::cmp::Reverse(it.bytes), it.site));
-    if larger.state == smaller.state && larger.group.is_some() == smaller.group.is_some() {
+    let alike = larger.state == smaller.state && larger.type_ == smaller.type_;
+    if alike && larger.group.is_some() == smaller.group.is_some() {
         larger.leaders = larger.leaders.saturating_add(smaller.leaders);
     }
     larger.blocks = larger.blocks.saturating_add(smaller.blocks);

@@ -106,3 +106,44 @@ fn growth_at_ever_new_sites_is_put_together() {
     assert!(cause.holder.as_deref().unwrap().starts_with("sys.modules: many modules"), "{cause:?}");
     assert!((cause.growth.per_second - 50_000.0).abs() < 1_000.0, "{:?}", cause.growth);
 }
+
+#[test]
+fn what_each_thread_of_a_function_has_is_one_cause() {
+    let mut maker = sites(&[10_000, 9_000, 2_000, 8_000]);
+    let mut snapshot = Snapshot::default();
+    for (site, thread, function, variable) in [
+        (1, "worker-1", "work", "rows"),
+        (2, "worker-2", "work", "rows"),
+        (3, "worker-1", "work", "seen"),
+        (4, "worker-1", "other", "rows"),
+    ] {
+        let frame = snapshot.frame("app.py", 7, function, thread);
+        let rows = snapshot.object(frame, Step::Local, variable, "list");
+        let row = snapshot.object(rows, Step::Index, "0", "str");
+        snapshot.group(State::Python, 0, row, &[(site, 100, 60 * 1_000)]);
+    }
+    let found = report(&[with(&mut maker, snapshot)]);
+    let speeds: Vec<f64> = found.causes.iter().map(|it| it.growth.per_second.round()).collect();
+    assert_eq!(speeds, [21_000.0, 8_000.0], "{:#?}", found.causes);
+    let holder = found.causes[0].holder.as_deref().unwrap_or_default();
+    assert!(holder.contains("local 'rows' of work()"), "{holder}");
+}
+
+#[test]
+fn weak_references_to_what_is_held_belong_to_it() {
+    for (references, causes) in [(100, 1), (40, 2)] {
+        let mut maker = sites(&[10_000, 1_000]);
+        let mut snapshot = Snapshot::default();
+        let module = snapshot.root(NodeKind::Module, "app");
+        let cache = snapshot.object(module, Step::Global, "CACHE", "list");
+        let row = snapshot.object(cache, Step::Index, "0", "app.Row");
+        snapshot.group(State::Python, cache, row, &[(1, 100, 600_000)]);
+        let all = snapshot.object(module, Step::Global, "ALL", "_weakrefset.WeakSet");
+        let set = snapshot.object(all, Step::Attribute, "data", "set");
+        let one = snapshot.object(set, Step::Index, "0", "weakref.ReferenceType");
+        snapshot.group(State::Python, set, one, &[(2, references, 60_000)]);
+        let found = report(&[with(&mut maker, snapshot)]);
+        assert_eq!(found.causes.len(), causes, "{:#?}", found.causes);
+        assert_eq!(found.causes[0].leaders, 100);
+    }
+}
