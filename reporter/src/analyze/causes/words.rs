@@ -25,6 +25,10 @@ pub fn advice(
             held.map_or("what points to it", |held| held.subject.as_str()),
         ),
         Kind::NativeHeld => match held {
+            Some(held) if held.subject.starts_with("the stack of") => format!(
+                "what runs on {} points to it: let it end, or bound what it keeps; Python cannot free it",
+                held.subject
+            ),
             Some(held) => format!("bound or clear {}; Python cannot free it", held.subject),
             None => {
                 "bound or clear the native structure that keeps it; Python cannot free it".into()
@@ -98,6 +102,9 @@ fn reachable(held: Option<&Holder>) -> String {
         Nature::Traceback => {
             "keep the exception without its traceback (with_traceback(None)), or only its text"
                 .into()
+        }
+        Nature::Suspended if !what.starts_with("local '") => {
+            format!("bound or clear {what}, which lives as long as that is suspended")
         }
         Nature::Suspended => format!("{what} is suspended: exhaust it, close() it, or await it"),
         Nature::Task => format!("await or cancel the {what}"),

@@ -26,6 +26,8 @@ pub fn head(path: &[Stop], at: usize, root: &Root) -> (String, String, Nature) {
     let mut parts: Vec<String> = Vec::new();
     let mut expression = root.module.clone().map(|module| (module, 0usize));
     let mut subject = root.text.clone();
+    // The last name that tells without what is before it.
+    let mut whole_name = String::new();
     for (index, stop) in path.iter().enumerate().take(at + 1).skip(1) {
         if is_transparent(stop) {
             continue;
@@ -46,6 +48,7 @@ pub fn head(path: &[Stop], at: usize, root: &Root) -> (String, String, Nature) {
             // Such a name tells without what is before it.
             parts.clear();
             subject.clone_from(&whole);
+            whole_name.clone_from(&whole);
             parts.push(format!("{whole}{kind}"));
             continue;
         }
@@ -55,7 +58,8 @@ pub fn head(path: &[Stop], at: usize, root: &Root) -> (String, String, Nature) {
                 let inside = subject.split_once(" in ").map_or(subject.as_str(), |it| it.1);
                 format!("the {} in {inside}", type_words(stop.type_name))
             }
-            None => step.word.clone(),
+            None if whole_name.is_empty() => step.word.clone(),
+            None => format!("{} of {whole_name}", step.word),
         };
         parts.push(match step.word.is_empty() {
             true => type_words(stop.type_name),
