@@ -35,7 +35,8 @@ pub fn advice(
             }
         },
         Kind::ReferenceLeak => format!(
-            "a Py_DECREF is missing in {}; gc.collect() will not help",
+            "a Py_DECREF{} is missing in {}; gc.collect() will not help",
+            if has_buffer(cause) { " or a PyBuffer_Release" } else { "" },
             culprit(cause).unwrap_or_else(|| "an extension that had this object".into()),
         ),
         Kind::PythonHeld => reachable(held),
@@ -47,6 +48,13 @@ pub fn advice(
         // Who finds these knows what to say.
         Kind::AllocatorRetention | Kind::Churn | Kind::None => cause.advice.clone(),
     }
+}
+
+/// Whether C code may have a `Py_buffer` of such an object, which holds a reference.
+fn has_buffer(cause: &Cause) -> bool {
+    const TYPES: [&str; 6] =
+        ["bytes", "bytearray", "memoryview", "array.array", "mmap.mmap", "numpy.ndarray"];
+    cause.type_name.as_deref().is_some_and(|name| TYPES.contains(&name))
 }
 
 /// The extension or library that allocated, with its function, and who of another library called it;
