@@ -394,6 +394,14 @@ impl Graph {
             if info.ends {
                 end = end.min(at + info.size);
             }
+            // Values of attributes lie behind, which the traverse function names, and bytes about
+            // their order, which look like addresses where the heap lies low: they count, no more.
+            if flags & py::flags::INLINE_VALUES != 0 && world.nodes.has(node, bits::CONTAINER) {
+                let (kept, fields) = (self.edges.len(), end.min(at + info.size));
+                self.words(world, fields, end, 0..0, Lead::Objects);
+                self.edges.truncate(kept);
+                end = fields;
+            }
             match shape {
                 // Its target is not held by it, nor are its neighbours in the list of references.
                 Shape::Weak => return,
@@ -449,19 +457,24 @@ impl Graph {
         self.searched += (end.saturating_sub(start)) as u64;
         let mut at = start.next_multiple_of(8);
         let mut last = NONE;
+        let mut word = 0;
         while at + 8 <= end {
             if skip.contains(&at) {
                 at = skip.end;
                 continue;
             }
+            let before = word;
             // SAFETY: the caller names memory that is mapped readable; if it is not after all, the
             // fault is caught.
-            let word = unsafe { *(at as *const usize) };
+            word = unsafe { *(at as *const usize) };
             at += 8;
             if word < 4096 || word >> 47 != 0 {
                 continue;
             }
             let Some(node) = world.nodes.block_at(word) else { continue };
+            if word >> 32 == 0 && stale::is_number(world, node, word, before) {
+                continue;
+            }
             if world.nodes.has(node, bits::OBJECT) {
                 // The collector's head stands there: only its lists lead to it, and they hold nothing.
                 if word < world.nodes.object(node) {

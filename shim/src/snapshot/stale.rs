@@ -7,6 +7,7 @@ use core::ops::Range;
 
 use crate::python::objects::{self as py, DictKeys};
 use crate::snapshot::graph::{Graph, World};
+use crate::snapshot::nodes::bits;
 use crate::snapshot::objects::Shape;
 
 /// Clears what is stale in the memory of a container that is about to be searched.
@@ -82,6 +83,19 @@ fn set(world: &World, object: usize) {
             each(world, own..own + py::SET_SMALL, 8);
         }
     }
+}
+
+/// Whether a word that leads into a block of a heap that lies low is rather a number: lengths, counts
+/// and nanoseconds are of the same size there. `before` is the word in front of it.
+pub fn is_number(world: &World, node: u32, word: usize, before: usize) -> bool {
+    /// Seconds since 1970: in 2001, and in 2039.
+    const SECONDS: Range<usize> = 1_000_000_000..2_200_000_000;
+    let object = world.nodes.has(node, bits::OBJECT) && world.nodes.object(node) == word & !3;
+    if object || world.nodes.address(node) == word {
+        return false;
+    }
+    let is_time = word < 1_000_000_000 && SECONDS.contains(&before);
+    is_time || !word.is_multiple_of(8)
 }
 
 /// The block that begins at `address`, if it was not searched before.

@@ -74,6 +74,11 @@ fn belongs(
         if nested && b <= 0.5 * a {
             return true;
         }
+        // Others hold some of these, the larger one's holder the one that was looked at.
+        let sample = smaller.group.and_then(|at| heap.groups.get(at)).map_or(0, |it| it.sample);
+        if smaller.holder == 0 && above(heap, larger.holder, sample) && b <= 0.1 * a {
+            return true;
+        }
         let no_holder = larger.holder == 0 && smaller.holder == 0;
         if no_holder && same_subject {
             return true;

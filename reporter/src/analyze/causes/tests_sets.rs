@@ -147,3 +147,19 @@ fn weak_references_to_what_is_held_belong_to_it() {
         assert_eq!(found.causes[0].leaders, 100);
     }
 }
+
+#[test]
+fn a_few_that_have_several_holders_are_part_of_the_largest() {
+    for (speed, causes) in [(500, 1), (5_000, 2)] {
+        let mut maker = sites(&[10_000, speed]);
+        let mut snapshot = Snapshot::default();
+        let module = snapshot.root(NodeKind::Module, "app");
+        let cache = snapshot.object(module, Step::Global, "CACHE", "dict");
+        let row = snapshot.object(cache, Step::Key, "'a'", "list");
+        let name = snapshot.object(row, Step::Index, "0", "str");
+        snapshot.group(State::Python, cache, row, &[(1, 100, 600_000)]);
+        snapshot.group(State::Python, 0, name, &[(2, 100, 60 * speed)]);
+        let found = report(&[with(&mut maker, snapshot)]);
+        assert_eq!(found.causes.len(), causes, "{:#?}", found.causes);
+    }
+}

@@ -195,9 +195,11 @@ pub fn each(path: &[Stop], root: &Root) -> Vec<String> {
     path.iter().enumerate().map(words).collect()
 }
 
-/// What is behind the holder, by types; neighbours that say the same once.
+/// What is behind the holder, by types; three neighbours and more that say the same once: the links
+/// of a chain. (Two are no chain: an array that shares the memory of another, say.)
 pub fn tail(path: &[Stop], at: usize) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
+    let mut repeats = 0;
     for stop in path.iter().skip(at + 1).filter(|stop| !is_transparent(stop)) {
         let label = stop.label;
         let mut said = match stop.node.step {
@@ -221,7 +223,15 @@ pub fn tail(path: &[Stop], at: usize) -> Vec<String> {
         }
         said.retain(|part| !part.is_empty());
         if !parts.ends_with(&said) {
+            repeats = 0;
             parts.extend(said);
+            continue;
+        }
+        repeats += 1;
+        match repeats {
+            1 => parts.extend(said),
+            2 => parts.truncate(parts.len() - said.len()),
+            _ => {}
         }
     }
     if parts.len() > TAIL {
