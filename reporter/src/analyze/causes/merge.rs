@@ -89,12 +89,9 @@ fn belongs(
         if no_holder && same_function && (outer == inner || b <= 0.5 * a) {
             return true;
         }
-        let shadow = as_many(larger.leaders, smaller.leaders)
-            // The table leads, and each other block is a weak reference.
-            || as_many(larger.leaders, smaller.blocks);
-        if is_weak(heap, smaller) && b < SHADOW * a && shadow {
-            return true;
-        }
+    }
+    if heap.is_some_and(|heap| shadows(heap, larger, smaller)) {
+        return true;
     }
     // What came from the same lines and grows with it: tables that get larger, keys, texts.
     let shared = lines.iter().any(|line| known.contains(line));
@@ -110,12 +107,14 @@ fn belongs(
     shared && compatible && !((both_held || both_lost) && b > 0.1 * a) && b <= a
 }
 
-/// Weak references to what the larger one holds are this much of it at most.
-const SHADOW: f64 = 0.15;
-
-/// Whether two numbers of objects are the same but for a few.
-fn as_many(one: u64, other: u64) -> bool {
-    one.abs_diff(other) <= one.max(other) / 32
+/// Whether the smaller one is weak references to what the larger one is: as many, and little.
+fn shadows(heap: &Heap, larger: &Candidate, smaller: &Candidate) -> bool {
+    const LITTLE: f64 = 0.15;
+    let as_many = |other: u64| larger.leaders.abs_diff(other) <= larger.leaders.max(other) / 32;
+    // Where the table leads, each other block is a weak reference.
+    smaller.trend.slope < LITTLE * larger.trend.slope
+        && (as_many(smaller.leaders) || as_many(smaller.blocks))
+        && is_weak(heap, smaller)
 }
 
 /// The code that runs where the variable is that holds a sample, and the variable: nothing if it is
@@ -135,13 +134,12 @@ fn is_weak(heap: &Heap, candidate: &Candidate) -> bool {
         ["_weakrefset.WeakSet", "weakref.WeakValueDictionary", "weakref.WeakKeyDictionary"];
     // (`weakref` alone, until 3.8.)
     let led_by = heap.type_name(candidate.type_);
-    led_by == "weakref"
-        || led_by.starts_with("weakref.")
-        || candidate.state == State::Python
-            && heap.path(candidate.holder).iter().any(|node| {
-                let kind = heap.type_name(node.type_);
-                CONTAINERS.contains(&kind)
-            })
+    let of_container = || {
+        let path = heap.path(candidate.holder);
+        path.iter().any(|node| CONTAINERS.contains(&heap.type_name(node.type_)))
+    };
+    candidate.state == State::Python
+        && (led_by == "weakref" || led_by.starts_with("weakref.") || of_container())
 }
 
 /// Whether the node `outer` is on the path to `inner`, both plus one, and more than a root.

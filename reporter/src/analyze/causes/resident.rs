@@ -74,16 +74,20 @@ pub fn causes(scene: &Scene, places: &mut Places, found: &[Candidate]) -> Vec<Ca
     // Each live block has some overhead: what grows with the blocks is part of their cause.
     let blocks = live.trend();
     let blocks = if blocks.goes_on && blocks.rises() { blocks.slope } else { 0.0 };
-    let grows =
-        trend.slope > 0.5 * blocks && growth::matters(&trend, rest.end() as u64, rest.end() as u64);
+    // The rest may be code, or this tool's own memory.
+    let known = (beyond.slack() as f64 / grown.max(1.0)).min(1.0);
+    let rate = trend.rate();
+    let rate = Rate { per_second: known * rate.per_second, error: known * rate.error };
+    let grows = rate.per_second > 0.5 * blocks
+        && growth::matters(&trend, rest.end() as u64, rest.end() as u64);
     if grows && grown >= (ENOUGH / 2) as f64 {
         let grown = grown as u64;
         let base = Cause {
             confidence: scene.confidence(State::Native, &trend, u64::MAX),
-            growth: trend.rate(),
+            growth: rate,
             ..Cause::default()
         };
-        // The rest may be code, or this tool's own memory: most of it has to be found there.
+        // Most of it has to be found there.
         if beyond.slack() >= (grown / 5 * 3).max(ENOUGH / 2) {
             let mut cause = Cause { bytes: beyond.slack(), ..base };
             cause.evidence.push(format!(
