@@ -107,14 +107,16 @@ fn belongs(
     shared && compatible && !((both_held || both_lost) && b > 0.1 * a) && b <= a
 }
 
-/// Whether the smaller one is weak references to what the larger one is: as many, and little.
+/// Whether the smaller one is weak references to what the larger one is: as many as there are of
+/// some object in it, and little.
 fn shadows(heap: &Heap, larger: &Candidate, smaller: &Candidate) -> bool {
     const LITTLE: f64 = 0.15;
-    let as_many = |other: u64| larger.leaders.abs_diff(other) <= larger.leaders.max(other) / 32;
+    let as_many = |one: u64, other: u64| one.abs_diff(other) <= one.max(other) / 32;
     // Where the table leads, each other block is a weak reference.
+    let mut counts = larger.members.iter().map(|member| member.blocks).chain([larger.leaders]);
     smaller.trend.slope < LITTLE * larger.trend.slope
-        && (as_many(smaller.leaders) || as_many(smaller.blocks))
         && is_weak(heap, smaller)
+        && counts.any(|it| as_many(it, smaller.leaders) || as_many(it, smaller.blocks))
 }
 
 /// The code that runs where the variable is that holds a sample, and the variable: nothing if it is
