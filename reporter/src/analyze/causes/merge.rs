@@ -89,6 +89,10 @@ fn belongs(
         if no_holder && same_function && (outer == inner || b <= 0.5 * a) {
             return true;
         }
+        // What each thread needs for itself: locks, its own frames.
+        if no_holder && outer.is_some() && inner.is_some() && b <= 0.06 * a {
+            return true;
+        }
     }
     if heap.is_some_and(|heap| shadows(heap, larger, smaller)) {
         return true;

@@ -109,13 +109,14 @@ fn growth_at_ever_new_sites_is_put_together() {
 
 #[test]
 fn what_each_thread_of_a_function_has_is_one_cause() {
-    let mut maker = sites(&[10_000, 9_000, 2_000, 8_000]);
+    let mut maker = sites(&[10_000, 9_000, 2_000, 8_000, 500]);
     let mut snapshot = Snapshot::default();
     for (site, thread, function, variable) in [
         (1, "worker-1", "work", "rows"),
         (2, "worker-2", "work", "rows"),
         (3, "worker-1", "work", "seen"),
         (4, "worker-1", "other", "rows"),
+        (5, "worker-1", "wait", "self"),
     ] {
         let frame = snapshot.frame("app.py", 7, function, thread);
         let rows = snapshot.object(frame, Step::Local, variable, "list");
@@ -124,7 +125,7 @@ fn what_each_thread_of_a_function_has_is_one_cause() {
     }
     let found = report(&[with(&mut maker, snapshot)]);
     let speeds: Vec<f64> = found.causes.iter().map(|it| it.growth.per_second.round()).collect();
-    assert_eq!(speeds, [21_000.0, 8_000.0], "{:#?}", found.causes);
+    assert_eq!(speeds, [21_500.0, 8_000.0], "{:#?}", found.causes);
     let holder = found.causes[0].holder.as_deref().unwrap_or_default();
     assert!(holder.contains("local 'rows' of work()"), "{holder}");
 }
