@@ -203,7 +203,7 @@ fn change_node(heap: &mut Heap, dice: &mut Dice) {
 fn change_group(heap: &mut Heap, dice: &mut Dice) {
     let count = heap.groups.len();
     let Some(group) = heap.groups.get_mut(dice.roll(count)) else { return };
-    match dice.roll(12) {
+    match dice.roll(13) {
         0 => group.state = dice.of(&STATES),
         1 => group.site = dice.id(),
         2 => group.type_ = dice.id(),
@@ -215,6 +215,7 @@ fn change_group(heap: &mut Heap, dice: &mut Dice) {
         8 => group.bytes = dice.number(),
         9 => (group.counted, group.found) = (dice.number(), dice.number()),
         10 => group.blocker = dice.id(),
+        11 => group.age_ms = dice.number(),
         _ => match group.members.is_empty() {
             true => group.members.push(Member { site: dice.id(), blocks: 1, bytes: dice.number() }),
             false => rearrange(&mut group.members, dice),

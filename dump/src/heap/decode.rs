@@ -139,6 +139,7 @@ impl Group {
             counted: input.int()?,
             found: input.int()?,
             blocker: input.int32()?,
+            age_ms: input.int()?,
             members: list(input, |input| {
                 Some(Member { site: input.int32()?, blocks: input.int()?, bytes: input.int()? })
             })?,

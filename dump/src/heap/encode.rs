@@ -124,6 +124,7 @@ impl Group {
             self.counted,
             self.found,
             self.blocker.into(),
+            self.age_ms,
         ] {
             out.int(value);
         }

@@ -277,6 +277,9 @@ pub struct Group {
     /// [`State::Cyclic`]: position in [`Heap::types`], plus one, of the type that takes no part in
     /// garbage collection and so keeps the ring; 0: the collector would take it.
     pub blocker: u32,
+    /// Nine in ten of the leading site's blocks that were looked at are this old at most, in
+    /// milliseconds; 0: not known ([`State::Python`] and [`State::Native`] alone).
+    pub age_ms: u64,
     /// The blocks by site, most bytes first.
     pub members: Vec<Member>,
 }

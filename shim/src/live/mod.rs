@@ -281,6 +281,22 @@ pub fn remove(address: usize) -> Option<Block> {
     None
 }
 
+/// The epoch of the block at `address`, which must be known and hold still.
+pub fn born(address: usize) -> Option<u16> {
+    let leaf = leaf(address)?;
+    let slot = small(leaf, address).load(Relaxed);
+    if slot != 0 {
+        return Some(unpack_small(slot).epoch);
+    }
+    let slot = mid(leaf, address).load(Relaxed);
+    if slot != 0 && (slot >> MID_OFFSET_AT) & 7 == mid_offset(address) {
+        return Some(unpack(slot, 0).epoch);
+    }
+    let slot = large(leaf, address)[0].load(Relaxed);
+    (slot != 0 && (slot >> LARGE_OFFSET_AT) & 0xff == large_offset(address))
+        .then(|| unpack(slot, 0).epoch)
+}
+
 /// Marks the block at `address`, so that its free is noticed even if it is not known otherwise.
 /// `false` if that is not possible; so it is with known blocks of less than [`MID_SIZE`] bytes.
 pub fn watch(address: usize) -> bool {
@@ -327,6 +343,7 @@ mod tests {
             assert_eq!(insert(address, size, index as u32, birth), Ok(None));
             // A neighbour that is not there must not be taken for it.
             assert_eq!(remove(address + 16), None);
+            assert_eq!((born(address), born(address + 16)), (Some(birth.epoch()), None));
             let mut found = Vec::new();
             visit_addresses(|at, block| {
                 assert_eq!(at, address);

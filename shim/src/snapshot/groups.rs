@@ -14,6 +14,7 @@ use crate::snapshot::naming::Naming;
 use crate::snapshot::nodes::{NO_TYPE, NONE, TypeId, bits};
 use crate::snapshot::objects::Shape;
 use crate::snapshot::search::{is_blocker, phase};
+use crate::{epoch, live};
 
 /// Sites whose holders are looked for.
 const MOST_SITES: usize = 1024;
@@ -56,18 +57,20 @@ pub fn held(naming: &mut Naming, dominators: &Dominators, states: &[State]) -> V
     let mut groups: HashMap<Explanation, (Group, u32)> = HashMap::new();
     for ((site, state), draw) in draws {
         for (holder, share) in holders(naming, dominators, &draw.positions) {
-            let part = |sum: u64| (sum as f64 * share.0).round() as u64;
+            let part = |sum: u64| (sum as f64 * share.part).round() as u64;
             let member = Member { site, blocks: part(draw.blocks), bytes: part(draw.bytes) };
             // Without a holder in common each site is a group of its own.
             let alone = if holder == NONE { site } else { 0 };
-            let (group, sample) =
-                groups.entry((holder, state, alone)).or_insert_with(|| (Group::default(), share.1));
+            let (group, sample) = groups
+                .entry((holder, state, alone))
+                .or_insert_with(|| (Group::default(), share.sample));
             group.state = state;
             group.blocks += member.blocks;
             group.bytes += member.bytes;
             if group.members.iter().all(|other| other.bytes < member.bytes) {
                 group.site = site;
-                *sample = share.1;
+                group.age_ms = share.age_ms;
+                *sample = share.sample;
             }
             group.members.push(member);
         }
@@ -187,8 +190,18 @@ fn chain(dominators: &Dominators, position: u32) -> Vec<u32> {
     chain
 }
 
-/// Holders of the drawn blocks, each with its share of them and one of those.
-fn holders(naming: &Naming, dominators: &Dominators, drawn: &[u32]) -> Vec<(u32, (f64, u32))> {
+/// The drawn blocks that one holder has.
+struct Share {
+    /// Of all drawn ones.
+    part: f64,
+    /// One of them.
+    sample: u32,
+    /// See [`Group::age_ms`].
+    age_ms: u64,
+}
+
+/// Holders of the drawn blocks.
+fn holders(naming: &Naming, dominators: &Dominators, drawn: &[u32]) -> Vec<(u32, Share)> {
     let chains: Vec<Vec<u32>> = drawn.iter().map(|&at| chain(dominators, at)).collect();
     let mut found = Vec::new();
     let all: Vec<usize> = (0..drawn.len()).collect();
@@ -196,10 +209,24 @@ fn holders(naming: &Naming, dominators: &Dominators, drawn: &[u32]) -> Vec<(u32,
     found
         .into_iter()
         .filter_map(|(holder, part)| {
-            let first = *part.first()?;
-            Some((holder, (part.len() as f64 / drawn.len() as f64, drawn[first])))
+            let sample = drawn[*part.first()?];
+            let age_ms = age_ms(naming, part.iter().map(|&at| drawn[at]));
+            Some((holder, Share { part: part.len() as f64 / drawn.len() as f64, sample, age_ms }))
         })
         .collect()
+}
+
+/// The age of nine in ten of these, so far as the live table tells; at least 1.
+fn age_ms(naming: &Naming, positions: impl Iterator<Item = u32>) -> u64 {
+    let now = epoch::to_ms(epoch::now().epoch());
+    let born = |at: u32| {
+        let node = naming.found.graph.order[at as usize];
+        live::born(naming.world.nodes.address(node))
+    };
+    let age = |epoch| now.saturating_sub(epoch::to_ms(epoch));
+    let mut ages: Vec<u64> = positions.filter_map(born).map(age).collect();
+    ages.sort_unstable();
+    ages.get(ages.len() * 9 / 10).map_or(0, |&age| age.max(1))
 }
 
 /// Goes down from `holder`, which dominates `part`, as long as most of it stays together.

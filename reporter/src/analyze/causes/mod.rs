@@ -22,8 +22,10 @@ mod tests;
 mod tests_sets;
 mod words;
 
+use std::collections::HashSet;
+
 use pyshim_dump::Amount;
-use pyshim_dump::heap::State;
+use pyshim_dump::heap::{Heap, State};
 use pyshim_dump::layout::Gauge;
 
 use crate::analyze::growth::{self, Trend};
@@ -105,7 +107,7 @@ fn of_process(scene: &Scene, places: &mut Places) -> (Vec<Cause>, Trend) {
     };
     let mut causes: Vec<Cause> = merged
         .iter()
-        .filter(|it| matters(it))
+        .filter(|it| matters(it) && !is_window(scene, it))
         .filter_map(|candidate| {
             let kind = kind(scene, places, candidate)?;
             Some(evidence::cause(scene, places, candidate, kind))
@@ -157,18 +159,35 @@ fn kind(scene: &Scene, places: &mut Places, candidate: &Candidate) -> Option<Kin
 /// Rings that the collector will take, and of which there are no more than it lets pile up: it waits
 /// until there are a quarter as many new objects as old ones.
 fn is_collected(scene: &Scene, candidate: &Candidate) -> bool {
-    const SANE: u64 = 10_000;
     let Some(heap) = scene.heap else { return false };
-    let Some(collector) = &heap.collector else { return false };
     let blocked =
         candidate.group.and_then(|at| heap.groups.get(at)).is_some_and(|it| it.blocker != 0);
+    !blocked && collects(heap)
+}
+
+/// Whether the collector takes what garbage there is before long.
+fn collects(heap: &Heap) -> bool {
+    const SANE: u64 = 10_000;
+    let Some(collector) = &heap.collector else { return false };
     let [young, middle, old] = collector.thresholds;
     let runs = collector.enabled && (1..=SANE).contains(&young) && middle.max(old) <= SANE / 100;
     let takes = collector.garbage_objects.saturating_sub(collector.garbage_frozen);
-    runs && !blocked
-        && collector.garbage_frozen == 0
-        && takes > 0
-        && takes < heap.search.tracked / 3
+    runs && collector.garbage_frozen == 0 && takes > 0 && takes < heap.search.tracked / 3
+}
+
+/// A window that moves on: what is held is young, and what was let go of waits for the collector, so
+/// much of it that it may be all that grew at these lines.
+fn is_window(scene: &Scene, candidate: &Candidate) -> bool {
+    let held = matches!(candidate.state, State::Python | State::Native);
+    let Some(heap) = scene.heap.filter(|heap| held && collects(heap)) else { return false };
+    let age = candidate.group.and_then(|at| heap.groups.get(at)).map_or(0, |it| it.age_ms);
+    let looked_at = heap.at_ms.saturating_sub(scene.times.startup_ms());
+    let young = age != 0 && age < looked_at / 2;
+    let sites: HashSet<u32> = candidate.members.iter().map(|it| it.site).collect();
+    let garbage = heap.sites.iter().filter(|it| it.state == State::Cyclic);
+    let garbage = garbage.filter(|it| sites.contains(&it.site));
+    let garbage = garbage.fold(0u64, |sum, it| sum.saturating_add(it.bytes));
+    young && garbage as f64 >= candidate.trend.slope * scene.window_s()
 }
 
 /// What of it was freed between the last moment before the interpreter's teardown and the end of the

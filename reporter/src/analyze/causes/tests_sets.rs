@@ -164,3 +164,22 @@ fn a_few_that_have_several_holders_are_part_of_the_largest() {
         assert_eq!(found.causes.len(), causes, "{:#?}", found.causes);
     }
 }
+
+#[test]
+fn a_window_whose_rings_wait_for_the_collector_does_not_grow() {
+    for (age_ms, garbage, causes) in [(3_000, 900, 0), (40_000, 900, 1), (3_000, 0, 2)] {
+        let mut maker = sites(&[10_000]);
+        let mut snapshot = Snapshot::default();
+        let module = snapshot.root(NodeKind::Module, "app");
+        let window = snapshot.object(module, Step::Global, "WINDOW", "collections.deque");
+        let job = snapshot.object(window, Step::Index, "0", "app.Job");
+        snapshot.group(State::Python, window, job, &[(1, 33, 200_000)]);
+        snapshot.0.groups[0].age_ms = age_ms;
+        snapshot.group(State::Cyclic, 0, 0, &[(1, 67, 400_000)]);
+        if let Some(collector) = &mut snapshot.0.collector {
+            (collector.garbage_objects, collector.garbage_bytes) = (garbage, 400_000);
+        }
+        let found = report(&[with(&mut maker, snapshot)]);
+        assert_eq!(found.causes.len(), causes, "{age_ms} {garbage}: {:#?}", found.causes);
+    }
+}
