@@ -1,4 +1,4 @@
-# kind: python-held
+# kind: native-held | python-held
 # holder: module __main__ → BLOCK
 # tick: 48000
 import ctypes
