@@ -32,12 +32,13 @@ pub fn ask(wake: impl Fn()) -> u32 {
         return 0;
     }
     let until = sys::monotonic_ns() + PATIENCE_NS;
-    while HEEDED.load(SeqCst) != request && sys::monotonic_ns() < until {
+    while sys::monotonic_ns() < until {
         wake();
         let heeded = HEEDED.load(SeqCst);
-        if heeded != request {
-            sys::futex_wait(&HEEDED, heeded, 1_000_000);
+        if heeded == request {
+            break;
         }
+        sys::futex_wait(&HEEDED, heeded, 1_000_000);
     }
     request
 }
@@ -69,9 +70,14 @@ pub fn is_wanted() -> bool {
     WANTED.load(Relaxed) != 0
 }
 
+/// In a forked child: what a thread of the parent asked for there, nobody wants here.
+pub fn forget() {
+    WANTED.store(0, SeqCst);
+}
+
 /// In a child that was forked inside the shim: this thread is the only one there is.
 pub fn be_alone() {
-    WANTED.store(0, SeqCst);
+    forget();
     ALONE.store(true, SeqCst);
 }
 

@@ -96,6 +96,8 @@ pub fn after_fork_in_child() {
         return;
     }
     release_locks();
+    park::forget();
+    PARKED.store(0, SeqCst);
     let guard = Guard::enter();
     PID.store(sys::pid(), Relaxed);
     START_NS.store(sys::monotonic_ns(), Relaxed);
