@@ -1,4 +1,4 @@
-# kind: native-held | python-held
+# kind: native-held
 # holder: module __main__ → BLOCK
 # tick: 48000
 import ctypes

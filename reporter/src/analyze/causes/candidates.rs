@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use pyshim_dump::heap::{Group, Member, State};
+use pyshim_dump::heap::{Group, Heap, Member, State};
 
 use crate::analyze::course::{Course, Weight};
 use crate::analyze::growth::{NONE, Trend, trends};
@@ -55,6 +55,13 @@ pub struct Candidate {
     pub common: Option<LocationId>,
 }
 
+impl Candidate {
+    /// The group that leads.
+    pub fn group<'h>(&self, heap: &'h Heap) -> Option<&'h Group> {
+        heap.groups.get(self.group?)
+    }
+}
+
 /// All of a process, fastest first.
 pub fn candidates(scene: &Scene, places: &mut Places) -> Vec<Candidate> {
     let groups = scene.heap.map_or(&[][..], |heap| &heap.groups);
@@ -90,7 +97,7 @@ pub fn candidates(scene: &Scene, places: &mut Places) -> Vec<Candidate> {
 /// Words for who holds it.
 pub fn words(scene: &Scene, places: &mut Places, candidate: &Candidate) -> Option<Holder> {
     let heap = scene.heap?;
-    let group = heap.groups.get(candidate.group?)?;
+    let group = candidate.group(heap)?;
     let mut holders = Holders { dump: scene.dump, heap, symbols: places.symbols };
     match group.state {
         State::Python | State::Native => {

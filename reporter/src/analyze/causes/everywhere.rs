@@ -114,13 +114,13 @@ fn whole(
     let sum = |get: fn(&Member) -> u64| members.iter().map(get).fold(0, u64::saturating_add);
     let (blocks, bytes) = (sum(|it| it.blocks), sum(|it| it.bytes));
     let mut candidate = Candidate {
-        type_: 0,
         state,
         mapping: false,
         group,
         holder: 0,
         held: None,
         site,
+        type_: 0,
         place: places.place(scene.at, site),
         members,
         leaders: blocks,

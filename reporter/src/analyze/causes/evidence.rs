@@ -14,7 +14,7 @@ use super::{freed_by_teardown, rate, words};
 
 /// The cause that a set is.
 pub fn cause(scene: &Scene, places: &mut Places, candidate: &Candidate, kind: Kind) -> Cause {
-    let group = candidate.group.and_then(|at| scene.heap?.groups.get(at));
+    let group = scene.heap.and_then(|heap| candidate.group(heap));
     let type_name = scene.heap.zip(group).map(|(heap, group)| heap.type_name(group.type_));
     let type_name = type_name.filter(|name| !name.is_empty() && candidate.common.is_none());
     let type_name = type_name.map(holders::plain);

@@ -75,22 +75,12 @@ fn belongs(
             return true;
         }
         // Others hold some of these, the larger one's holder the one that was looked at.
-        let sample = smaller.group.and_then(|at| heap.groups.get(at)).map_or(0, |it| it.sample);
+        let sample = smaller.group(heap).map_or(0, |it| it.sample);
         if smaller.holder == 0 && above(heap, larger.holder, sample) && b <= 0.1 * a {
             return true;
         }
         let no_holder = larger.holder == 0 && smaller.holder == 0;
-        if no_holder && same_subject {
-            return true;
-        }
-        // Many threads run one function; each has values of its own in its variables.
-        let (outer, inner) = (running(heap, larger), running(heap, smaller));
-        let same_function = outer.is_some() && outer.map(|it| it.0) == inner.map(|it| it.0);
-        if no_holder && same_function && (outer == inner || b <= 0.5 * a) {
-            return true;
-        }
-        // What each thread needs for itself: locks, its own frames.
-        if no_holder && outer.is_some() && inner.is_some() && b <= 0.06 * a {
+        if no_holder && (same_subject || of_one_function(heap, larger, smaller)) {
             return true;
         }
     }
@@ -123,14 +113,27 @@ fn shadows(heap: &Heap, larger: &Candidate, smaller: &Candidate) -> bool {
         && counts.any(|it| as_many(it, smaller.leaders) || as_many(it, smaller.blocks))
 }
 
+/// Whether both are what the threads of one function have: each has values of its own in its
+/// variables, and what it needs for itself, its locks and its own frames.
+fn of_one_function(heap: &Heap, larger: &Candidate, smaller: &Candidate) -> bool {
+    let (a, b) = (larger.trend.slope, smaller.trend.slope);
+    let Some((outer, inner)) = running(heap, larger).zip(running(heap, smaller)) else {
+        return false;
+    };
+    outer == inner || outer.0 == inner.0 && b <= 0.5 * a || b <= 0.06 * a
+}
+
 /// The code that runs where the variable is that holds a sample, and the variable: nothing if it is
 /// no local variable of a function that runs.
 fn running<'a>(heap: &'a Heap, candidate: &Candidate) -> Option<(u32, &'a str)> {
-    let group = heap.groups.get(candidate.group?)?;
+    let group = candidate.group(heap)?;
     let path = heap.path(group.sample);
     let (root, variable) = (path.first()?, path.get(1)?);
+    if root.kind != NodeKind::Frame {
+        return None;
+    }
     let frame = heap.frames.get(usize::try_from(root.detail).ok()?)?;
-    (root.kind == NodeKind::Frame).then(|| (frame.code, heap.text(variable.label)))
+    Some((frame.code, heap.text(variable.label)))
 }
 
 /// Whether it is weak references, or the bookkeeping of a container of such: there are as many as

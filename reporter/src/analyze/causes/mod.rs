@@ -160,8 +160,7 @@ fn kind(scene: &Scene, places: &mut Places, candidate: &Candidate) -> Option<Kin
 /// until there are a quarter as many new objects as old ones.
 fn is_collected(scene: &Scene, candidate: &Candidate) -> bool {
     let Some(heap) = scene.heap else { return false };
-    let blocked =
-        candidate.group.and_then(|at| heap.groups.get(at)).is_some_and(|it| it.blocker != 0);
+    let blocked = candidate.group(heap).is_some_and(|it| it.blocker != 0);
     !blocked && collects(heap)
 }
 
@@ -180,7 +179,7 @@ fn collects(heap: &Heap) -> bool {
 fn is_window(scene: &Scene, candidate: &Candidate) -> bool {
     let held = matches!(candidate.state, State::Python | State::Native);
     let Some(heap) = scene.heap.filter(|heap| held && collects(heap)) else { return false };
-    let age = candidate.group.and_then(|at| heap.groups.get(at)).map_or(0, |it| it.age_ms);
+    let age = candidate.group(heap).map_or(0, |it| it.age_ms);
     let looked_at = heap.at_ms.saturating_sub(scene.times.startup_ms());
     let young = age != 0 && age < looked_at / 2;
     let sites: HashSet<u32> = candidate.members.iter().map(|it| it.site).collect();
@@ -218,8 +217,8 @@ fn outlives(scene: &Scene, candidate: &Candidate) -> bool {
 /// Python has torn down what pointed to them. A handle of a C library, say.
 fn is_lent(scene: &Scene, places: &mut Places, candidate: &Candidate) -> bool {
     const LOOKED_AT: usize = 64;
-    let typed = scene.heap.zip(candidate.group).is_some_and(|(heap, at)| {
-        heap.groups.get(at).is_some_and(|group| !heap.type_name(group.type_).is_empty())
+    let typed = scene.heap.is_some_and(|heap| {
+        candidate.group(heap).is_some_and(|it| !heap.type_name(it.type_).is_empty())
     });
     let mut members = candidate.members.iter().take(LOOKED_AT);
     candidate.group.is_some()

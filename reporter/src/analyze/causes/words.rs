@@ -25,7 +25,7 @@ pub fn advice(
             held.map_or("what points to it", |held| held.subject.as_str()),
         ),
         Kind::NativeHeld => match held {
-            Some(held) if held.subject.starts_with("the stack of") => format!(
+            Some(held) if held.nature == Nature::Stack => format!(
                 "what runs on {} points to it: let it end, or bound what it keeps; Python cannot free it",
                 held.subject
             ),
@@ -52,8 +52,7 @@ pub fn advice(
 
 /// Whether C code may have a `Py_buffer` of such an object, which holds a reference.
 fn has_buffer(cause: &Cause) -> bool {
-    const TYPES: [&str; 6] =
-        ["bytes", "bytearray", "memoryview", "array.array", "mmap.mmap", "numpy.ndarray"];
+    const TYPES: [&str; 5] = ["bytes", "bytearray", "memoryview", "array.array", "mmap.mmap"];
     cause.type_name.as_deref().is_some_and(|name| TYPES.contains(&name))
 }
 
@@ -111,7 +110,7 @@ fn reachable(held: Option<&Holder>) -> String {
             "keep the exception without its traceback (with_traceback(None)), or only its text"
                 .into()
         }
-        Nature::Suspended if !what.starts_with("local '") => {
+        Nature::InSuspended => {
             format!("bound or clear {what}, which lives as long as that is suspended")
         }
         Nature::Suspended => format!("{what} is suspended: exhaust it, close() it, or await it"),
@@ -127,7 +126,9 @@ fn reachable(held: Option<&Holder>) -> String {
         Nature::Modules => {
             "do not load code under ever new names; delete modules from sys.modules".into()
         }
-        Nature::Native => format!("{what} has references of its own: it must give them back"),
+        Nature::Native | Nature::Stack => {
+            format!("{what} has references of its own: it must give them back")
+        }
         Nature::Interpreter => format!("{what} has it: look for what was registered there"),
     };
     format!("reachable: gc.collect() will not help; {then}")

@@ -42,8 +42,10 @@ pub enum Nature {
     WeakKeys,
     /// The traceback of an exception that is kept.
     Traceback,
-    /// A generator or a coroutine that is suspended.
+    /// A local variable of a generator or a coroutine that is suspended.
     Suspended,
+    /// What such a variable holds.
+    InSuspended,
     /// A task of an event loop.
     Task,
     /// Handlers of a logger.
@@ -58,8 +60,21 @@ pub enum Nature {
     Modules,
     /// Native memory.
     Native,
+    /// The stack of a thread itself.
+    Stack,
     /// The interpreter itself.
     Interpreter,
+}
+
+impl Nature {
+    /// Of what something of this nature holds.
+    fn inside(self) -> Nature {
+        match self {
+            Nature::Suspended => Nature::InSuspended,
+            Nature::Stack => Nature::Native,
+            other => other,
+        }
+    }
 }
 
 /// Finds words for the nodes of a snapshot.

@@ -34,10 +34,14 @@ pub fn root(dump: &Dump, heap: &Heap, symbols: &mut Symbols, path: &[Stop]) -> R
         },
         NodeKind::Frame => frame(heap, first.node.detail),
         NodeKind::Static => native(variable(dump, symbols, path)),
-        NodeKind::Stack => native(match first.node.detail {
-            0 => "the stack of a thread".into(),
-            id => format!("the stack of thread {id}"),
-        }),
+        NodeKind::Stack => Root {
+            text: match first.node.detail {
+                0 => "the stack of a thread".into(),
+                id => format!("the stack of thread {id}"),
+            },
+            nature: Nature::Stack,
+            ..Root::default()
+        },
         NodeKind::ThreadLocal => native("thread-local storage of a thread".into()),
         NodeKind::Mapping => native("memory that the program mapped itself".into()),
         NodeKind::Interpreter => Root {

@@ -61,6 +61,7 @@ pub fn head(path: &[Stop], at: usize, root: &Root) -> (String, String, Nature) {
             None if whole_name.is_empty() => step.word.clone(),
             None => format!("{} of {whole_name}", step.word),
         };
+        nature = nature.inside();
         parts.push(match step.word.is_empty() {
             true => type_words(stop.type_name),
             false => format!("{}{kind}", step.word),
