@@ -14,27 +14,31 @@ use crate::native::paths::PathCache;
 #[repr(C, align(64))]
 pub struct Thread {
     inside: Cell<u32>,
-    /// Whether this thread is counted in `peak::THREADS` and will be taken out at its end.
-    pub known: Cell<u32>,
-    /// Live bytes not yet added to the process's total.
-    pub pending: Cell<i64>,
+    /// Allocations until the next look at the clock.
+    pub until_tick: Cell<u32>,
+    /// Bytes that this thread may allocate, and free, before it adds what it did to the process's total;
+    /// both begin with the same.
+    pub may_grow: Cell<usize>,
+    /// See `may_grow`.
+    pub may_shrink: Cell<usize>,
+    /// Native call paths seen on this thread; null until the first.
+    pub paths: Cell<*mut PathCache>,
     /// Bytes until the next sample; only in sampled mode.
     pub until_sample: Cell<i64>,
     /// State of the generator that draws samples.
     pub random: Cell<u64>,
-    /// Allocations until the next look at the clock.
-    pub until_tick: Cell<u32>,
+    /// Whether this thread is counted in `peak::THREADS` and will be taken out at its end.
+    pub known: Cell<u32>,
     /// Set while this thread cannot have a path cache (no memory).
     pub no_paths: Cell<u32>,
-    /// Native call paths seen on this thread; null until the first.
-    pub paths: Cell<*mut PathCache>,
     /// The stack pointer at the entry of a hook that has no register left to pass it in.
     pub entry: Cell<usize>,
     /// The frame pointer, likewise.
     pub entry_base: Cell<usize>,
 }
 
-const _: () = assert!(size_of::<Thread>() == 64);
+/// As much as is reserved below.
+const _: () = assert!(size_of::<Thread>() == 128);
 
 /// Where [`Thread::inside`] is in the thread's block.
 pub const INSIDE: usize = core::mem::offset_of!(Thread, inside);
@@ -47,9 +51,9 @@ global_asm!(
     ".globl pyshim_thread",
     ".hidden pyshim_thread",
     ".type pyshim_thread, @object",
-    ".size pyshim_thread, 64",
+    ".size pyshim_thread, 128",
     "pyshim_thread:",
-    ".zero 64",
+    ".zero 128",
     ".text",
 );
 
@@ -90,13 +94,18 @@ impl Thread {
     /// Counts an allocation; whether it is time for another look at the clock.
     #[inline(always)]
     pub fn is_time(&self) -> bool {
-        let left = self.until_tick.get().wrapping_sub(1);
+        let (left, is_time) = self.until_tick.get().overflowing_sub(1);
         self.until_tick.set(left);
-        if left < TICK {
-            return false;
+        if is_time {
+            self.begin_anew();
         }
+        is_time
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn begin_anew(&self) {
         self.until_tick.set(TICK - 1);
-        true
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A running total that each thread added to at once would be a cache line that
 //! all threads fight for. So a thread keeps what it added and took to itself
-//! until that is 1/512 of the total (shared among the threads), and the total
+//! until either is 1/512 of the total (shared among the threads), and the total
 //! is known within that. When it starts to fall from a new maximum, before the
 //! free that makes it fall is counted, all sites are noted: growth alone never
 //! pays. A new maximum is noted if it is 1/200 above the last one noted, and the
@@ -49,41 +49,45 @@ pub fn live_bytes() -> u64 {
 /// Counts `size` bytes more.
 #[inline(always)]
 pub fn grow(thread: &Thread, size: usize) {
-    let pending = thread.pending.get().wrapping_add(size as i64);
-    thread.pending.set(pending);
-    if pending.unsigned_abs() > SHARE.load(Relaxed) {
-        hand_over(thread, 0);
+    let (left, over) = thread.may_grow.get().overflowing_sub(size);
+    if over {
+        hand_over(thread, size as i64, 0);
+    } else {
+        thread.may_grow.set(left);
     }
 }
 
 /// Counts `size` bytes less; called before the block leaves its site's counters.
 #[inline(always)]
 pub fn shrink(thread: &Thread, size: usize) {
-    let pending = thread.pending.get().wrapping_sub(size as i64);
-    if pending.unsigned_abs() > SHARE.load(Relaxed) {
-        hand_over(thread, size as i64);
-    } else {
-        thread.pending.set(pending);
+    if !shrink_within_share(thread, size) {
+        hand_over(thread, 0, size as i64);
     }
 }
 
 /// The same where the thread may keep it to itself; `false`: nothing was done.
 #[inline(always)]
 pub fn shrink_within_share(thread: &Thread, size: usize) -> bool {
-    let pending = thread.pending.get().wrapping_sub(size as i64);
-    let within = pending.unsigned_abs() <= SHARE.load(Relaxed);
-    if within {
-        thread.pending.set(pending);
+    let (left, over) = thread.may_shrink.get().overflowing_sub(size);
+    if !over {
+        thread.may_shrink.set(left);
     }
-    within
+    !over
 }
 
-/// Adds what the thread kept to the total, of which `leaving` bytes are about to go.
+/// What the thread kept to itself.
+fn taken_from(thread: &Thread) -> i64 {
+    // Both began with the same.
+    let (shrunk, grown) = (thread.may_shrink.replace(0), thread.may_grow.replace(0));
+    shrunk.wrapping_sub(grown) as i64
+}
+
+/// Adds what the thread kept to the total, and `coming` bytes; `leaving` bytes are about to go.
 #[cold]
 #[inline(never)]
-fn hand_over(thread: &Thread, leaving: i64) {
+fn hand_over(thread: &Thread, coming: i64, leaving: i64) {
     life::know_thread(thread);
-    let pending = thread.pending.replace(0);
+    let pending = taken_from(thread) + coming;
     let total = TOTAL.fetch_add(pending, Relaxed) + pending;
     let highest = HIGHEST.fetch_max(total, Relaxed).max(total);
     if total >= highest {
@@ -104,11 +108,14 @@ fn hand_over(thread: &Thread, leaving: i64) {
     if leaving != 0 {
         TOTAL.fetch_sub(leaving, Relaxed);
     }
+    let share = SHARE.load(Relaxed) as usize;
+    thread.may_grow.set(share);
+    thread.may_shrink.set(share);
 }
 
 /// A thread ends: what it kept goes to the total.
 pub fn leave(thread: &Thread) {
-    TOTAL.fetch_add(thread.pending.replace(0), Relaxed);
+    TOTAL.fetch_add(taken_from(thread), Relaxed);
     THREADS.fetch_sub(1, Relaxed);
 }
 
@@ -147,6 +154,6 @@ pub fn reset(thread: &Thread) {
     NOT_BEFORE.store(0, Relaxed);
     SHARE.store(SMALLEST_SHARE, Relaxed);
     THREADS.store(1, Relaxed);
-    thread.pending.set(0);
+    taken_from(thread);
     NOTING.release();
 }

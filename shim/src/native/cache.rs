@@ -1,18 +1,28 @@
-//! Where a thread keeps the paths that it has unwound ([`super::paths`]).
+//! Where a thread keeps the paths that it has unwound ([`super::paths`]): a trie.
+//!
+//! A node has words of the stack that are the same on every path through it, and then one where
+//! paths part; what is behind that is found by the word that is there. So a look reads each word of
+//! the path once, from the innermost on, and no word before those inside it were found to be right.
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::{Anchor, MAX_NATIVE};
+use super::{Anchor, IN_REGISTER, MAX_NATIVE, NativeFrame};
+use crate::hash::mix;
 use crate::spin::SpinLock;
 use crate::{sites, sys};
 
-/// Words of the longest path that is kept: two of a frame at most.
+/// Words of the longest path that is kept: two of a frame at most, and what ended it.
 const LONGEST: usize = 2 * MAX_NATIVE + 1;
 
-/// How many paths a cache has room for, and words they may have together: little at first, and more
-/// when that is too little. (What is not used is never touched.)
-const SIZES: [(usize, usize); 3] = [(1 << 10, 1 << 13), (1 << 13, 1 << 16), (1 << 15, 1 << 18)];
+/// Words lie in fours, a cache line each.
+const FOUR: usize = 4;
+/// Keeping a path takes no more fours than this: its own, and those of a node that is split.
+const MOST_FOURS: usize = 2 * LONGEST.div_ceil(FOUR);
+
+/// How many nodes a cache has room for, and fours of words they may have together: little at first,
+/// and more when that is too little. (What is not used is never touched.)
+const SIZES: [(usize, usize); 3] = [(1 << 10, 1 << 11), (1 << 13, 1 << 14), (1 << 15, 1 << 16)];
 
 /// Caches of more than the first size may have so many bytes together, however many threads there are.
 const MOST_BYTES: usize = 48 << 20;
@@ -25,70 +35,82 @@ struct Check {
     value: u64,
 }
 
-/// A path; its words lie in [`PathCache::words`].
-#[derive(Clone)]
-#[repr(C, align(64))]
-pub struct Path {
-    /// What it is found by.
-    pub key: u64,
-    /// Of its return addresses.
-    pub hash: u64,
-    /// The stack pointer at the hook.
-    sp: usize,
-    /// rbp at the hook, if a frame is addressed by that.
-    pub base: usize,
-    /// See `base`.
-    pub has_base: bool,
-    /// The last word is not one of its frames but what ended it: a frame of the evaluation loop.
-    pub ended: bool,
-    count: u16,
-    /// Words that there is room for at `first`.
-    room: u16,
-    /// The shard of the site's key.
-    shard: Cell<u16>,
-    first: u32,
-    /// The era of that shard when the site was found ([`sites::era`]).
-    era: Cell<u32>,
-    /// What the site was looked up by.
-    by: Cell<u64>,
-    /// The site that this path led to last.
-    site: Cell<u32>,
+/// A word of a path that is to be kept.
+#[derive(Clone, Copy)]
+struct Word {
+    check: Check,
+    /// It is no return address but a saved rbp, or rbp itself.
+    is_base: bool,
 }
 
-const _: () = assert!(size_of::<Path>() == 64);
+const NO_WORD: Word = Word { check: Check { address: 0, value: 0 }, is_base: false };
+
+/// What is known of the stack from one parting of paths to the next, or to their end.
+#[derive(Clone)]
+#[repr(C, align(64))]
+struct Node {
+    /// What it is found by; 0: it is none.
+    key: u64,
+    /// The stack pointer at the hook.
+    sp: usize,
+    behind: Behind,
+    /// Which is the first of its fours, and how many there are. All lie within [`Trie::fours`].
+    first: u32,
+    fours: u8,
+    /// Words it has, and fours that there is room for at `first`.
+    count: u8,
+    room: u8,
+}
+
+const _: () = assert!(size_of::<Node>() == 64 && LONGEST <= u8::MAX as usize);
+
+/// What comes behind the words of a node.
+#[derive(Clone)]
+enum Behind {
+    /// Paths part at the word that lies at `address`; with that word, `id` leads on.
+    Fork { address: usize, id: u64, is_base: bool },
+    /// A path ends.
+    End(Path),
+}
+
+/// A path at its end.
+#[derive(Clone)]
+pub struct Path {
+    /// Of all its return addresses.
+    pub hash: u64,
+    /// The last word is none of its frames but what ended it: a frame of the evaluation loop.
+    pub ended: bool,
+    /// The site that it led to: what that was looked up by, the shard of its key, and the era of that
+    /// shard then ([`sites::era`]).
+    by: Cell<u64>,
+    site: Cell<u32>,
+    era: Cell<u32>,
+    shard: Cell<u8>,
+}
 
 impl Path {
-    /// A path that has no words yet.
-    pub fn new(key: u64, sp: usize) -> Path {
+    fn new(hash: u64, ended: bool) -> Path {
         Path {
-            key,
-            hash: 1,
-            sp,
-            base: 0,
-            has_base: false,
-            ended: false,
-            count: 0,
-            room: 0,
-            shard: Cell::new(0),
-            first: 0,
-            era: Cell::new(0),
+            hash,
+            ended,
             by: Cell::new(0),
             site: Cell::new(0),
+            era: Cell::new(0),
+            shard: Cell::new(0),
         }
     }
 
     /// The site that it led to when it was last looked up by `by`, if that is still so.
     #[inline(always)]
     pub fn site(&self, by: u64) -> Option<u32> {
-        let is_known =
-            self.by.get() == by && self.era.get() == sites::era(self.shard.get() as usize);
+        let is_known = self.by.get() == by && self.era.get() == sites::era(self.shard.get());
         is_known.then(|| self.site.get())
     }
 
     /// Remembers a site for [`Path::site`], with the shard of its key and that one's era when it was
     /// looked up.
     #[inline(always)]
-    pub fn remember(&self, by: u64, site: u32, (shard, era): (u16, u32)) {
+    pub fn remember(&self, by: u64, site: u32, (shard, era): (u8, u32)) {
         self.by.set(by);
         self.site.set(site);
         self.shard.set(shard);
@@ -96,23 +118,70 @@ impl Path {
     }
 }
 
-/// How many times a path may part from another one to be found.
-const PARTINGS: usize = 16;
+/// How many times a path may part from others.
+const PARTINGS: usize = 24;
+
+/// What makes a number of `word` that looks like chance, in its upper half: the key of a node from
+/// what leads to it.
+#[inline(always)]
+pub fn scatter(word: u64) -> u64 {
+    word.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The key of what comes behind a fork.
+#[inline(always)]
+fn behind(id: u64, word: u64) -> u64 {
+    scatter(id ^ word)
+}
+
+/// The nodes and their words.
+struct Trie {
+    /// A power of two of them.
+    nodes: &'static mut [Node],
+    fours: &'static mut [[Check; FOUR]],
+    /// A bit for each word of a four that is no return address.
+    bases: &'static mut [u8],
+    /// Fours in use.
+    used: usize,
+    /// Nodes that gave way to others.
+    displaced: usize,
+    /// Forks that were made.
+    ids: u64,
+}
 
 /// The paths of one thread: at the start of the mapping that its arrays are in.
 pub struct PathCache {
-    /// A power of two of them.
-    paths: &'static mut [Path],
-    words: &'static mut [Check],
-    /// Whether the word of that number is no return address but a saved rbp.
-    is_base: &'static mut [bool],
-    /// Words in use.
-    used: usize,
-    /// Paths that gave way to others.
-    displaced: usize,
+    trie: Trie,
+    /// What rbp was at the hook: one of the words that paths may part at.
+    register: Cell<usize>,
     /// Which of [`SIZES`] it has.
     size: usize,
     next_free: *mut PathCache,
+    /// A path that is to be kept.
+    path: Words,
+    /// What a node had that is split for it.
+    split: Words,
+}
+
+/// Words of a path in order, innermost first.
+struct Words {
+    words: [Word; LONGEST],
+    len: usize,
+}
+
+impl Words {
+    const NONE: Words = Words { words: [NO_WORD; LONGEST], len: 0 };
+
+    fn push(&mut self, word: Word) {
+        if let Some(place) = self.words.get_mut(self.len) {
+            *place = word;
+            self.len += 1;
+        }
+    }
+
+    fn all(&self) -> &[Word] {
+        self.words.get(..self.len).unwrap_or_default()
+    }
 }
 
 /// Caches for threads to come, of threads that ended.
@@ -146,6 +215,16 @@ impl FreeList {
     }
 }
 
+/// Where a look at the trie ended without a path.
+pub struct Missed {
+    /// The key of the node that is not there, or that has another word.
+    key: u64,
+    /// Words that were right before that node's, forks included.
+    before: usize,
+    /// The node that has another word, and how many of its words were right.
+    parted: Option<(usize, usize)>,
+}
+
 impl PathCache {
     /// One that a thread left, or a small one; `None` if there is no memory.
     pub fn any() -> Option<*mut PathCache> {
@@ -155,15 +234,15 @@ impl PathCache {
 
     /// Where in a cache's mapping its arrays begin, and the bytes of all.
     const fn offsets(size: usize) -> [usize; 4] {
-        let (paths, words) = SIZES[size];
-        let first = size_of::<PathCache>().next_multiple_of(align_of::<Path>());
-        let second = first + paths * size_of::<Path>();
-        let third = second + words * size_of::<Check>();
-        [first, second, third, third + words]
+        let (nodes, fours) = SIZES[size];
+        let first = size_of::<PathCache>().next_multiple_of(align_of::<Node>());
+        let second = first + nodes * size_of::<Node>();
+        let third = second + fours * size_of::<[Check; FOUR]>();
+        [first, second, third, third + fours]
     }
 
     fn map(size: usize) -> Option<*mut PathCache> {
-        let [paths, words, is_base, len] = PathCache::offsets(size);
+        let [nodes, fours, bases, len] = PathCache::offsets(size);
         let base = sys::reserve(len).ok()?;
         // SAFETY: a zeroed mapping of `len` bytes, aligned to a page, so that each array lies inside
         // it and is aligned; zero is valid for what they hold. It is unmapped with the cache.
@@ -171,13 +250,19 @@ impl PathCache {
             use core::slice::from_raw_parts_mut;
             let cache: *mut PathCache = base.cast();
             cache.write(PathCache {
-                paths: from_raw_parts_mut(base.add(paths).cast(), SIZES[size].0),
-                words: from_raw_parts_mut(base.add(words).cast(), SIZES[size].1),
-                is_base: from_raw_parts_mut(base.add(is_base).cast(), SIZES[size].1),
-                used: 0,
-                displaced: 0,
+                trie: Trie {
+                    nodes: from_raw_parts_mut(base.add(nodes).cast(), SIZES[size].0),
+                    fours: from_raw_parts_mut(base.add(fours).cast(), SIZES[size].1),
+                    bases: from_raw_parts_mut(base.add(bases).cast(), SIZES[size].1),
+                    used: 0,
+                    displaced: 0,
+                    ids: 0,
+                },
+                register: Cell::new(0),
                 size,
                 next_free: core::ptr::null_mut(),
+                path: Words::NONE,
+                split: Words::NONE,
             });
             Some(cache)
         }
@@ -199,7 +284,7 @@ impl PathCache {
 
     /// A larger cache with the same paths; `None` if there is no room for one.
     pub fn grown(&mut self) -> Option<*mut PathCache> {
-        self.displaced = 0;
+        self.trie.displaced = 0;
         let size = self.size + 1;
         if size >= SIZES.len() {
             return None;
@@ -215,136 +300,334 @@ impl PathCache {
         };
         // SAFETY: nobody else has seen it.
         let cache = unsafe { &mut *fresh };
-        for path in self.paths.iter().filter(|path| path.key != 0) {
-            let from = path.first as usize..path.first as usize + path.count as usize;
-            let words = self.words.get(from.clone()).unwrap_or_default();
-            let is_base = self.is_base.get(from).unwrap_or_default();
-            let mut kept = path.clone();
-            (kept.count, kept.room) = (0, 0);
-            for (word, is_base) in words.iter().zip(is_base) {
-                cache.push(&mut kept, word.address, word.value, *is_base);
-            }
-            cache.keep(kept);
-        }
-        cache.displaced = 0;
+        let (from, to) = (self.register.as_ptr() as usize, cache.register.as_ptr() as usize);
+        self.trie.copy_to(&mut cache.trie, |address| if address == from { to } else { address });
         Some(fresh)
     }
 
-    #[inline(always)]
-    fn place(&self, key: u64) -> usize {
-        key as usize >> 1 & (self.paths.len() - 1)
-    }
-
-    #[inline(always)]
-    fn words_of(&self, path: &Path) -> &[Check] {
-        let first = path.first as usize;
-        self.words.get(first..first + path.count as usize).unwrap_or_default()
-    }
-
-    /// The path that the stack at `anchor` is, or else what `mix` makes of `key` where it parts from
-    /// those that are kept: the key that it is to be kept by.
+    /// The path that the stack at `anchor` is, which begins with the node of `key`.
     ///
     /// # Safety
     /// The cache must be the calling thread's.
     #[inline(always)]
-    pub unsafe fn find(
-        &self,
-        anchor: Anchor,
-        mut key: u64,
-        mix: impl Fn(u64, (u64, u64)) -> u64,
-    ) -> Result<&Path, u64> {
+    pub unsafe fn find(&self, anchor: Anchor, mut key: u64) -> Option<&Path> {
+        self.register.set(anchor.bp);
         for _ in 0..PARTINGS {
-            let Some(path) = self.paths.get(self.place(key)) else { break };
-            if path.key != key || path.sp != anchor.sp {
-                break;
+            let node = self.trie.node(key, anchor)?;
+            // (Four at a time.)
+            for four in self.trie.fours_of(node) {
+                for check in four {
+                    // SAFETY: every word before it is as it was, so the frame inside it is the one
+                    // that was unwound, and its tables place the word on this thread's stack.
+                    if unsafe { *(check.address as *const u64) } != check.value {
+                        return None;
+                    }
+                }
             }
-            // SAFETY: the path began where this one does, on this thread.
-            match unsafe { self.parting(path, anchor) } {
-                None => return Ok(path),
-                Some(parting) => key = mix(key, parting),
-            }
-        }
-        Err(key)
-    }
-
-    /// The first word that is not as it was, with its address (0: that word is rbp); `None`: the path
-    /// holds.
-    ///
-    /// # Safety
-    /// The stack pointer at the hook must be the path's, on the thread that unwound it.
-    #[inline(always)]
-    unsafe fn parting(&self, path: &Path, anchor: Anchor) -> Option<(u64, u64)> {
-        if path.has_base && path.base != anchor.bp {
-            return Some((0, anchor.bp as u64));
-        }
-        let parts = |check: &Check| {
-            // SAFETY: every earlier check held, so the frame inside this word is the one that
-            // was unwound, and its tables place the word on this thread's stack.
-            let word = unsafe { *(check.address as *const u64) };
-            (word != check.value).then_some((check.address as u64, word))
-        };
-        let (fours, rest) = self.words_of(path).as_chunks::<4>();
-        for four in fours {
-            for check in four {
-                if let Some(parting) = parts(check) {
-                    return Some(parting);
+            match &node.behind {
+                Behind::End(path) => return Some(path),
+                Behind::Fork { address, id, .. } => {
+                    // SAFETY: as above.
+                    key = behind(*id, unsafe { *(*address as *const u64) });
                 }
             }
         }
-        rest.iter().find_map(parts)
+        None
     }
 
-    /// The return addresses of a path, innermost first.
-    pub fn return_addresses(&self, path: &Path) -> impl Iterator<Item = u64> {
-        let words = self.words_of(path);
-        let words = words.get(..words.len() - usize::from(path.ended)).unwrap_or_default();
-        let is_base = self.is_base.get(path.first as usize..).unwrap_or_default();
-        let both = words.iter().zip(is_base);
-        both.filter(|(_, is_base)| !**is_base).map(|(check, _)| check.value)
+    /// The same, with all that is known where there is none. What `seen` gets are the words on the
+    /// way, innermost first, and whether each is a return address.
+    ///
+    /// # Safety
+    /// As for [`PathCache::find`].
+    pub unsafe fn follow(
+        &self,
+        anchor: Anchor,
+        mut key: u64,
+        mut seen: impl FnMut(u64, bool),
+    ) -> Result<&Path, Missed> {
+        self.register.set(anchor.bp);
+        let mut before = 0;
+        for _ in 0..PARTINGS {
+            let Some(node) = self.trie.node(key, anchor) else { break };
+            for (at, word) in self.trie.words(node).enumerate() {
+                // SAFETY: as in `find`.
+                if unsafe { *(word.check.address as *const u64) } != word.check.value {
+                    let parted = Some((self.trie.place(key), at));
+                    return Err(Missed { key, before, parted });
+                }
+                seen(word.check.value, !word.is_base);
+            }
+            let (address, id, is_base) = match &node.behind {
+                Behind::End(path) => return Ok(path),
+                Behind::Fork { address, id, is_base } => (*address, *id, *is_base),
+            };
+            // SAFETY: as above.
+            let word = unsafe { *(address as *const u64) };
+            seen(word, !is_base);
+            before += node.count as usize + 1;
+            key = behind(id, word);
+        }
+        Err(Missed { key, before, parted: None })
     }
 
     /// Whether there is room for the words of any path.
     pub fn has_room(&self) -> bool {
-        self.used + LONGEST <= self.words.len()
+        self.trie.used + MOST_FOURS <= self.trie.fours.len()
     }
 
-    /// Whether many paths give way to others, for it is small.
+    /// Whether many nodes give way to others, for it is small.
     pub fn is_crowded(&self) -> bool {
-        self.displaced > self.paths.len() / 4
+        self.trie.displaced > self.trie.nodes.len() / 4
     }
 
     /// Makes room by forgetting all paths.
     pub fn clear(&mut self) {
-        self.used = 0;
-        for path in &mut *self.paths {
-            (path.key, path.room) = (0, 0);
+        self.trie.used = 0;
+        for node in &mut *self.trie.nodes {
+            (node.key, node.room) = (0, 0);
         }
     }
 
-    /// Adds a word to a path that is to be kept next.
-    pub fn push(&mut self, path: &mut Path, address: usize, value: u64, is_base: bool) {
-        let at = self.used + path.count as usize;
-        if let (Some(word), Some(base)) = (self.words.get_mut(at), self.is_base.get_mut(at)) {
-            (*word, *base) = (Check { address, value }, is_base);
-            path.count += 1;
+    /// Begins a path that is to be kept.
+    pub fn begin(&mut self) {
+        self.path.len = 0;
+    }
+
+    /// Adds a frame to it.
+    pub fn frame(&mut self, frame: &NativeFrame) {
+        self.word(frame.slot, frame.pc, false);
+        match frame.base {
+            None => {}
+            Some((IN_REGISTER, base)) => {
+                self.word(self.register.as_ptr() as usize, base as u64, true);
+            }
+            Some((at, base)) => self.word(at, base as u64, true),
         }
     }
 
-    /// Keeps a path whose words were [`PathCache::push`]ed.
-    pub fn keep(&mut self, mut path: Path) {
-        let place = self.place(path.key);
-        let Some(place) = self.paths.get_mut(place) else { return };
-        self.displaced += usize::from(place.key != 0 && place.key != path.key);
-        let count = path.count as usize;
-        if place.room >= path.count {
-            (path.first, path.room) = (place.first, place.room);
-            let (from, to) = (self.used, path.first as usize);
-            self.words.copy_within(from..from + count, to);
-            self.is_base.copy_within(from..from + count, to);
-        } else {
-            (path.first, path.room) = (self.used as u32, path.count);
-            self.used += count;
+    /// Adds a word to it.
+    pub fn word(&mut self, address: usize, value: u64, is_base: bool) {
+        self.path.push(Word { check: Check { address, value }, is_base });
+    }
+
+    /// Keeps the path, where a look for it `missed` it.
+    pub fn keep(&mut self, sp: usize, missed: &Missed, hash: u64, ended: bool) {
+        let trie = &mut self.trie;
+        let path = self.path.all();
+        let Some(always) = path.first().map(|word| word.check) else { return };
+        let rest = |from: usize| path.get(from..).unwrap_or_default();
+        let end = Behind::End(Path::new(hash, ended));
+        let leaf = |key| Node { key, sp, behind: end, first: 0, fours: 0, count: 0, room: 0 };
+        let Some((place, right)) = missed.parted else {
+            return trie.put(leaf(missed.key), rest(missed.before), always);
+        };
+        // The node is split at the word that is another one: what it had behind that word stays
+        // what it was, under another key.
+        let Some(split) = trie.nodes.get(place).cloned() else { return };
+        self.split.len = 0;
+        trie.words(&split).for_each(|word| self.split.push(word));
+        let words = self.split.all();
+        let (Some(old), Some(new)) = (words.get(right), path.get(missed.before + right)) else {
+            // One is the beginning of the other: there is no word that tells them apart.
+            return;
+        };
+        if old.check.address != new.check.address || old.check.value == new.check.value {
+            return;
         }
-        *place = path;
+        trie.ids += 1;
+        let id = mix(trie.ids, split.key);
+        let (address, is_base) = (old.check.address, old.is_base);
+        let fork = Node { behind: Behind::Fork { address, id, is_base }, ..split };
+        trie.put(fork, words.get(..right).unwrap_or_default(), always);
+        let others = Node { key: behind(id, old.check.value), ..split };
+        trie.put(others, words.get(right + 1..).unwrap_or_default(), always);
+        let leaf = leaf(behind(id, new.check.value));
+        trie.put(leaf, rest(missed.before + right + 1), always);
+    }
+}
+
+impl Trie {
+    #[inline(always)]
+    fn place(&self, key: u64) -> usize {
+        (key >> 32) as usize & (self.nodes.len() - 1)
+    }
+
+    /// The node of `key` on the path that `anchor` is on.
+    #[inline(always)]
+    fn node(&self, key: u64, anchor: Anchor) -> Option<&Node> {
+        // SAFETY: `map` made a power of two of them, so the place is below their number.
+        let node = unsafe { self.nodes.get_unchecked(self.place(key)) };
+        // (What is none has no stack pointer.)
+        (node.key == key && node.sp == anchor.sp).then_some(node)
+    }
+
+    /// What must be as it was on the way through a node.
+    #[inline(always)]
+    fn fours_of(&self, node: &Node) -> &[[Check; FOUR]] {
+        let first = node.first as usize;
+        // SAFETY: `put` and `copy_to`, which alone write nodes, write none whose fours are not all there.
+        unsafe { self.fours.get_unchecked(first..first + node.fours as usize) }
+    }
+
+    /// The words of a node.
+    fn words(&self, node: &Node) -> impl Iterator<Item = Word> {
+        let checks = self.fours_of(node).as_flattened().iter();
+        let bases = self.bases.get(node.first as usize..).unwrap_or_default().iter();
+        let is_base = bases.flat_map(|bases| (0..FOUR).map(move |at| bases >> at & 1 != 0));
+        let words = checks.zip(is_base).take(node.count as usize);
+        words.map(|(&check, is_base)| Word { check, is_base })
+    }
+
+    /// Puts a node with `words` in the place of whichever is there. Its last four is filled up with
+    /// what is `always` so on its path.
+    fn put(&mut self, mut node: Node, words: &[Word], always: Check) {
+        let place = self.place(node.key);
+        let Some(old) = self.nodes.get_mut(place) else { return };
+        (node.count, node.fours) = (words.len() as u8, words.len().div_ceil(FOUR) as u8);
+        (node.first, node.room) = (old.first, old.room);
+        if node.room < node.fours {
+            if self.used + node.fours as usize > self.fours.len() {
+                return;
+            }
+            (node.first, node.room) = (self.used as u32, node.fours);
+            self.used += node.fours as usize;
+        }
+        self.displaced += usize::from(old.key != 0 && old.key != node.key);
+        let first = node.first as usize;
+        *old = node;
+        for (words, at) in words.chunks(FOUR).zip(first..) {
+            let (Some(four), Some(bases)) = (self.fours.get_mut(at), self.bases.get_mut(at)) else {
+                return;
+            };
+            (*four, *bases) = ([always; FOUR], 0);
+            for (at, (check, word)) in four.iter_mut().zip(words).enumerate() {
+                *check = word.check;
+                *bases |= u8::from(word.is_base) << at;
+            }
+        }
+    }
+
+    /// Copies everything to a larger trie, where addresses are what `moved` makes of them.
+    fn copy_to(&self, to: &mut Trie, moved: impl Fn(usize) -> usize) {
+        for node in self.nodes.iter().filter(|node| node.key != 0) {
+            let mut copy = Node { first: to.used as u32, room: node.fours, ..node.clone() };
+            if let Behind::Fork { address, .. } = &mut copy.behind {
+                *address = moved(*address);
+            }
+            let (from, len) = (node.first as usize, node.fours as usize);
+            let place = to.place(copy.key);
+            let (Some(place), Some(fours), Some(bases)) = (
+                to.nodes.get_mut(place),
+                to.fours.get_mut(to.used..to.used + len),
+                to.bases.get_mut(to.used..to.used + len),
+            ) else {
+                return;
+            };
+            for (four, old) in fours.iter_mut().zip(self.fours_of(node)) {
+                *four = old.map(|check| Check { address: moved(check.address), ..check });
+            }
+            bases.copy_from_slice(self.bases.get(from..from + len).unwrap_or_default());
+            *place = copy;
+            to.used += len;
+        }
+        to.ids = self.ids;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stack whose functions have frames of sizes that are theirs; every third one saves rbp.
+    struct Program {
+        memory: Vec<u64>,
+        random: u64,
+    }
+
+    impl Program {
+        fn draw(&mut self, below: u64) -> u64 {
+            self.random = mix(self.random, 1);
+            (self.random >> 32) % below
+        }
+
+        /// Lays a stack down: its words, with whether each is a saved rbp.
+        fn call(&mut self) -> Vec<(usize, u64, bool)> {
+            for at in 0..self.memory.len() {
+                self.memory[at] = self.draw(4);
+            }
+            let (mut at, mut words) = (0, Vec::new());
+            let mut put = |memory: &mut Vec<u64>, at: usize, value, is_base| {
+                memory[at] = value;
+                words.push((&raw const memory[at] as usize, value, is_base));
+            };
+            for depth in 0..1 + self.draw(5) {
+                // Few functions, so that paths are alike.
+                let function = 1000 + if depth == 0 { self.draw(2) } else { self.draw(4) };
+                put(&mut self.memory, at, function, false);
+                if function % 3 == 0 {
+                    let base = self.draw(2);
+                    put(&mut self.memory, at + 1, base, true);
+                }
+                at += 2 + function as usize % 5;
+            }
+            put(&mut self.memory, at, 1, false);
+            words
+        }
+    }
+
+    #[test]
+    fn paths_are_found_and_never_taken_for_others() {
+        let mut program = Program { memory: vec![0; 128], random: 1 };
+        let mut cache = PathCache::map(0).unwrap();
+        let anchor = Anchor { sp: program.memory.as_ptr() as usize, bp: 7 };
+        let (mut hits, mut late, mut known) = (0, 0, std::collections::HashSet::new());
+        for turn in 0..60_000 {
+            let words = program.call();
+            let addresses = || words.iter().filter(|(_, _, is_base)| !is_base).map(|word| word.1);
+            let hash = words.iter().fold(1, |hash, word| mix(hash, word.1));
+            // SAFETY: the cache is the test's alone, and the stack its own.
+            let here = unsafe { &mut *cache };
+            let key = scatter(words[0].1 ^ anchor.sp as u64);
+            // SAFETY: as above.
+            match unsafe { here.find(anchor, key) } {
+                Some(path) => {
+                    assert_eq!(path.hash, hash);
+                    hits += 1;
+                    let mut seen = Vec::new();
+                    let see = |word, is_address| seen.extend(Some(word).filter(|_| is_address));
+                    // SAFETY: as above.
+                    assert!(unsafe { here.follow(anchor, key, see) }.is_ok());
+                    assert!(seen.into_iter().eq(addresses()));
+                }
+                None => {
+                    late += usize::from(turn > 30_000 && known.contains(&hash));
+                    // SAFETY: as above.
+                    let Err(missed) = (unsafe { here.follow(anchor, key, |_, _| {}) }) else {
+                        panic!("found and not found")
+                    };
+                    if !here.has_room() || here.is_crowded() {
+                        match here.grown() {
+                            Some(fresh) => {
+                                // SAFETY: nothing leads to the old one any more.
+                                unsafe { PathCache::unmap(cache) };
+                                cache = fresh;
+                            }
+                            None => here.clear(),
+                        }
+                        continue;
+                    }
+                    here.begin();
+                    words.iter().for_each(|&(at, value, is_base)| here.word(at, value, is_base));
+                    here.keep(anchor.sp, &missed, hash, true);
+                }
+            }
+            known.insert(hash);
+        }
+        assert!(hits > 20_000, "{hits}");
+        // What is known is found, but for what had to give way.
+        assert!(late < hits / 10, "{late} of {hits}");
+        // SAFETY: nobody uses it any more.
+        unsafe { PathCache::unmap(cache) };
     }
 }

@@ -6,9 +6,6 @@
 //! the same function at the same instruction, whose frame has a fixed size, so the
 //! next return address lies where it did. A frame addressed by rbp has no fixed
 //! size; there the place that held its rbp is one of the words, or rbp itself.
-//!
-//! Paths that begin alike are told apart where they part: the place of a path is
-//! found by the first word in which it differs from the one before, as in a trie.
 
 use pyshim_dump::record::Origin;
 
@@ -17,9 +14,9 @@ use crate::hash::mix;
 use crate::sites;
 
 pub use super::cache::PathCache;
-use super::cache::{FREE, Path};
+use super::cache::{FREE, scatter};
 use super::unwind::{End, Stop, by_rules};
-use super::{Anchor, IN_REGISTER, MAX_NATIVE, NativeFrame, Recursion, Stack, unwind};
+use super::{Anchor, MAX_NATIVE, NativeFrame, Recursion, Stack, unwind};
 use crate::python::walk::{Key, Top};
 
 #[cold]
@@ -61,13 +58,7 @@ pub fn release() {
 /// Paths of different length end at different depths: the stack pointer tells them apart.
 #[inline(always)]
 fn place_key(anchor: Anchor, hint: u64) -> u64 {
-    mix(hint ^ (anchor.sp as u64) << 16, anchor.caller()) | 1
-}
-
-/// What a path is kept by that parts from the one of `key` at this word.
-#[inline(always)]
-fn parted(key: u64, (at, word): (u64, u64)) -> u64 {
-    mix(key ^ at, word) | 1
+    scatter(hint ^ (anchor.sp as u64).rotate_left(16) ^ anchor.caller().rotate_left(32))
 }
 
 /// The frames of the path that [`key`] found at this very call; `false` if it is not kept.
@@ -76,17 +67,24 @@ pub fn recall(guard: &Guard, anchor: Anchor, hint: u64, out: &mut Stack) -> bool
     if cache.is_null() {
         return false;
     }
-    // SAFETY: as in `key`.
-    let cache = unsafe { &*cache };
-    // SAFETY: as above.
-    let found = unsafe { cache.find(anchor, place_key(anchor, hint), parted) };
-    let Ok(path) = found else { return false };
     out.clear();
-    let mut recursion = Recursion::new();
-    for pc in cache.return_addresses(path) {
+    // What ended the path is the last word, so each address waits for the next.
+    let (mut recursion, mut last) = (Recursion::new(), None);
+    let mut frame = |pc: u64| {
         if !recursion.repeats(pc) {
             out.push(NativeFrame { pc, ..NativeFrame::default() });
         }
+    };
+    let seen = |word: u64, is_address: bool| {
+        if let Some(pc) = last.replace((word, is_address)).filter(|(_, is)| *is) {
+            frame(pc.0);
+        }
+    };
+    // SAFETY: the thread's own cache; only this thread uses it, inside the guard.
+    let found = unsafe { (*cache).follow(anchor, place_key(anchor, hint), seen) };
+    let Ok(path) = found else { return false };
+    if let Some((pc, true)) = last.filter(|_| !path.ended) {
+        frame(pc);
     }
     true
 }
@@ -95,13 +93,12 @@ pub fn recall(guard: &Guard, anchor: Anchor, hint: u64, out: &mut Stack) -> bool
 /// path is likely to (the Python instruction that runs).
 #[inline(always)]
 pub fn key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> u64 {
-    let mut key = place_key(anchor, hint);
+    let key = place_key(anchor, hint);
     let cache = guard.thread.paths.get();
     if !cache.is_null() {
         // SAFETY: the thread's own cache; only this thread uses it, inside the guard.
-        match unsafe { (*cache).find(anchor, key, parted) } {
-            Ok(path) => return path.hash,
-            Err(place) => key = place,
+        if let Some(path) = unsafe { (*cache).find(anchor, key) } {
+            return path.hash;
         }
     }
     learn(guard, anchor, python, key)
@@ -114,7 +111,7 @@ pub fn quick_site(guard: &Guard, anchor: Anchor, python: Key, origin: Origin) ->
     // SAFETY: the thread's own cache, or null; only this thread uses it, inside the guard.
     let cache = unsafe { guard.thread.paths.get().as_ref() }?;
     // SAFETY: as above.
-    let path = unsafe { cache.find(anchor, place_key(anchor, python.top), parted) }.ok()?;
+    let path = unsafe { cache.find(anchor, place_key(anchor, python.top)) }?;
     // Mostly the stack is the same too, for the instruction is.
     let by = python.hash.wrapping_add((origin as u64) << 60);
     if let Some(site) = path.site(by) {
@@ -127,7 +124,7 @@ pub fn quick_site(guard: &Guard, anchor: Anchor, python: Key, origin: Origin) ->
     Some(site)
 }
 
-/// Walks, and keeps the path in the place of whichever had the same.
+/// Walks, and keeps the path.
 #[inline(never)]
 fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
     let stop = Stop::new(anchor, python);
@@ -139,35 +136,36 @@ fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
         }
     }
     let cache = with_room(guard, cache);
-    let mut path = Path::new(key, anchor.sp);
-    let mut frames = 0;
+    // SAFETY: as in `key`.
+    let missed = match unsafe { cache.follow(anchor, key, |_, _| {}) } {
+        // (It was made room for meanwhile.)
+        Ok(path) => return path.hash,
+        Err(missed) => missed,
+    };
+    let (mut frames, mut hash) = (0, 1);
     let mut recursion = Recursion::new();
+    cache.begin();
     let end = by_rules(anchor, stop, |frame| {
         if frames == MAX_NATIVE {
             return false;
         }
         frames += 1;
         if !recursion.repeats(frame.pc) {
-            path.hash = mix(path.hash, frame.pc);
+            hash = mix(hash, frame.pc);
         }
-        cache.push(&mut path, frame.slot, frame.pc, false);
-        match frame.base {
-            None => {}
-            Some((IN_REGISTER, base)) => (path.has_base, path.base) = (true, base),
-            Some((at, base)) => cache.push(&mut path, at, base as u64, true),
-        }
+        cache.frame(&frame);
         true
     });
+    let mut ended = false;
     match end {
         // What ended it may lie elsewhere the next time, which makes the path no less true.
         End::Whole | End::Lost => {}
         End::Evaluation(slot, pc) => {
-            cache.push(&mut path, slot, pc, false);
-            path.ended = true;
+            cache.word(slot, pc, false);
+            ended = true;
         }
     }
-    let hash = path.hash;
-    cache.keep(path);
+    cache.keep(anchor.sp, &missed, hash, ended);
     hash
 }
 

@@ -133,8 +133,9 @@ impl Top {
     fn key_of(&self, word: impl Fn(usize) -> u64) -> Key {
         let previous = self.layout.frame_previous as usize;
         let top = word(self.frame);
-        let (mut frame, mut hash) = (self.frame, 0u64);
-        for _ in 0..MAX_PYTHON / 4 {
+        let (mut frame, mut hash, mut left) = (self.frame, 0u64, MAX_PYTHON / 4);
+        while left > 0 {
+            left -= 1;
             for _ in 0..4 {
                 hash = polynomial(hash, word(frame));
                 // SAFETY: frames of this thread, linked by the interpreter, which does not run while

@@ -1,4 +1,8 @@
 //! Raw keys to sites: the part of the site table that takes no lock.
+//!
+//! A slot is one word: the site, and of the key what its place in the table does not tell. So eight
+//! lie on a cache line, and a reader has a slot whole or not at all. The lower bits, which a key is
+//! placed by, are kept beside them for whoever makes the table larger.
 
 use core::sync::atomic::{
     AtomicPtr, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
@@ -7,48 +11,54 @@ use core::sync::atomic::{
 use pyshim_dump::record::Origin;
 
 use crate::hash::mix;
+use crate::live::SITE_BITS;
 use crate::sys;
 
 /// The lock-free part: raw key to site.
 struct RawTable {
     mask: usize,
-    slots: *const [AtomicU64; 2],
+    slots: *const AtomicU64,
+    /// The lower bits of the keys in the slots; the writer's alone.
+    lows: *const AtomicU32,
 }
 
 static TABLE: AtomicPtr<RawTable> = AtomicPtr::new(core::ptr::null_mut());
 
 /// Keys are in one of so many shards.
-const SHARDS: usize = 1024;
+const SHARDS: usize = 256;
 /// Grow when keys of a shard are forgotten: what is remembered of an earlier era is not to be
 /// believed. (Code that comes and goes must not have everybody look everything up again.)
 static ERAS: [AtomicU32; SHARDS] = [const { AtomicU32::new(1) }; SHARDS];
 
 /// The era of a shard.
 #[inline(always)]
-pub fn era(shard: usize) -> u32 {
-    ERAS[shard & (SHARDS - 1)].load(Relaxed)
+pub fn era(shard: u8) -> u32 {
+    ERAS[shard as usize].load(Relaxed)
 }
 
 /// The shard of a key, and its era. To be asked before the key is looked up.
 #[inline(always)]
-pub fn shard_now(key: u64) -> (u16, u32) {
-    let shard = (key >> 32) as u16 & (SHARDS - 1) as u16;
-    (shard, era(shard as usize))
+pub fn shard_now(key: u64) -> (u8, u32) {
+    let shard = (key >> 32) as u8;
+    (shard, era(shard))
 }
 
-/// A key that was forgotten; its slot may be used again.
+/// A key that was forgotten; its slot may be used again. (No key's slot is that: [`as_key`].)
 const FORGOTTEN: u64 = 1;
+
+/// The bits of a slot that are a site; the others are those of its key.
+const SITE: u64 = (1 << SITE_BITS) - 1;
 
 /// Makes a hash a key: neither empty nor forgotten.
 #[inline(always)]
 fn as_key(hash: u64) -> u64 {
-    hash | 2
+    hash | 1 << 63
 }
 
 /// The key of a Python stack and a native path.
 #[inline(always)]
 pub fn key(python: u64, native: u64, origin: Origin) -> u64 {
-    as_key(mix(mix(python, native), origin as u64))
+    as_key(mix(python.wrapping_add((origin as u64) << 60), native))
 }
 
 /// The site of a raw key that was seen before.
@@ -60,18 +70,15 @@ pub fn find(key: u64) -> Option<u32> {
     }
     // SAFETY: tables live until the end of the process once published.
     let table = unsafe { &*table };
-    let mut index = key as usize >> 2;
+    let mut index = key as usize;
     loop {
         // SAFETY: the mask keeps the index inside the table's slots.
-        let slot = unsafe { &*table.slots.add(index & table.mask) };
-        let found = slot[0].load(Acquire);
-        if found == key {
-            let site = slot[1].load(Acquire) as u32;
-            // The slot may have been given to another key in between; then define it again.
-            return (slot[0].load(Relaxed) == key).then_some(site);
+        let slot = unsafe { &*table.slots.add(index & table.mask) }.load(Acquire);
+        if (slot ^ key) & !SITE == 0 {
+            return Some((slot & SITE) as u32);
         }
         // A table is never more than half full, so there is an empty slot.
-        if found == 0 {
+        if slot == 0 {
             return None;
         }
         index += 1;
@@ -80,43 +87,60 @@ pub fn find(key: u64) -> Option<u32> {
 
 impl RawTable {
     fn new(slots: usize) -> Option<RawTable> {
-        let memory = sys::reserve(slots * size_of::<[AtomicU64; 2]>()).ok()?;
-        Some(RawTable { mask: slots - 1, slots: memory.cast_const().cast() })
+        let each = size_of::<AtomicU64>() + size_of::<AtomicU32>();
+        let memory = sys::reserve(slots * each).ok()?;
+        // (Past the slots, in the same mapping.)
+        let lows = memory.wrapping_add(slots * size_of::<AtomicU64>());
+        let (slots_at, lows) = (memory.cast_const().cast(), lows.cast_const().cast());
+        Some(RawTable { mask: slots - 1, slots: slots_at, lows })
     }
 
-    fn slots(&self) -> &[[AtomicU64; 2]] {
+    fn slots(&self) -> &[AtomicU64] {
         // SAFETY: `new` mapped that many zeroed slots, for good.
         unsafe { core::slice::from_raw_parts(self.slots, self.mask + 1) }
     }
 
+    fn lows(&self) -> &[AtomicU32] {
+        // SAFETY: as in `slots`.
+        unsafe { core::slice::from_raw_parts(self.lows, self.mask + 1) }
+    }
+
     /// Enters a key that is not there. `true` if that took an empty slot.
     fn insert(&self, key: u64, site: u32) -> bool {
-        let slots = self.slots();
-        let mut index = key as usize >> 2;
+        let (slots, lows) = (self.slots(), self.lows());
+        let mut index = key as usize;
         loop {
-            let slot = &slots[index & self.mask];
-            let found = slot[0].load(Relaxed);
+            let at = index & self.mask;
+            let found = slots[at].load(Relaxed);
             if matches!(found, 0 | FORGOTTEN) {
-                slot[1].store(u64::from(site), Release);
-                slot[0].store(key, Release);
+                lows[at].store((key & SITE) as u32, Relaxed);
+                slots[at].store(key & !SITE | u64::from(site), Release);
                 return found == 0;
             }
             index += 1;
         }
     }
 
+    /// The keys that are there, with their sites.
+    fn keys(&self) -> impl Iterator<Item = (u64, u32)> {
+        let both = self.slots().iter().zip(self.lows());
+        both.map(|(slot, low)| (slot.load(Relaxed), low))
+            .filter(|&(slot, _)| slot > FORGOTTEN)
+            .map(|(slot, low)| (slot & !SITE | u64::from(low.load(Relaxed)), (slot & SITE) as u32))
+    }
+
     fn clear(&self) {
-        self.slots().iter().for_each(|slot| slot[0].store(0, Release));
+        self.slots().iter().for_each(|slot| slot.store(0, Release));
     }
 
     fn forget(&self, key: u64) {
         let slots = self.slots();
-        let mut index = key as usize >> 2;
+        let mut index = key as usize;
         loop {
             let slot = &slots[index & self.mask];
-            match slot[0].load(Relaxed) {
+            match slot.load(Relaxed) {
                 0 => return,
-                found if found == key => return slot[0].store(FORGOTTEN, Release),
+                found if (found ^ key) & !SITE == 0 => return slot.store(FORGOTTEN, Release),
                 _ => index += 1,
             }
         }
@@ -124,8 +148,10 @@ impl RawTable {
 }
 
 const FIRST_SLOTS: usize = 4096;
-/// Keys that are kept at once, some at the time of the forgetting: in 16 MiB.
+/// Keys that are kept at once, some at the time of the forgetting: in 12 MiB.
 const MOST_KEYS: usize = 1 << 19;
+// What a key is placed by is no more than what its slot lacks of it.
+const _: () = assert!(2 * MOST_KEYS <= 1 << SITE_BITS);
 
 /// The table's one writer, behind the lock of the sites.
 pub struct Writer {
@@ -161,22 +187,16 @@ impl Writer {
     /// table. Readers may still be in the old one, so it stays; one that misses
     /// a key meanwhile comes here and finds it under the lock.
     fn grow(&mut self, current: Option<&RawTable>) -> bool {
-        let old = current.map(RawTable::slots).unwrap_or_default();
-        let mut alive: Vec<(u64, u32)> = Vec::new();
-        for slot in old {
-            let key = slot[0].load(Relaxed);
-            if key > FORGOTTEN {
-                alive.push((key, slot[1].load(Relaxed) as u32));
-            }
-        }
+        let alive: Vec<(u64, u32)> = current.into_iter().flat_map(RawTable::keys).collect();
+        let slots = current.map_or(0, |table| table.mask + 1);
         self.used = alive.len();
         match current {
-            Some(table) if alive.len() * 4 <= old.len() => {
+            Some(table) if alive.len() * 4 <= slots => {
                 table.clear();
                 alive.iter().for_each(|&(key, site)| _ = table.insert(key, site));
             }
             _ => {
-                let Some(table) = RawTable::new((old.len() * 2).max(FIRST_SLOTS)) else {
+                let Some(table) = RawTable::new((slots * 2).max(FIRST_SLOTS)) else {
                     return false;
                 };
                 alive.iter().for_each(|&(key, site)| _ = table.insert(key, site));
@@ -203,5 +223,34 @@ impl Writer {
             table.clear();
         }
         ERAS.iter().for_each(|era| _ = era.fetch_add(1, Release));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One test, because the table is one for the process.
+    #[test]
+    fn keys_come_back_whole() {
+        // (What a key is made of are hashes.)
+        let of = |at| key(mix(0, at), mix(1, at / 7), Origin::Native);
+        let keys: Vec<u64> = (0..20_000).map(of).collect();
+        let mut writer = Writer::new();
+        for (site, &key) in keys.iter().enumerate() {
+            assert_eq!(find(key), None);
+            assert!(writer.enter(key, site as u32));
+        }
+        // The table grew several times meanwhile.
+        assert!(keys.iter().enumerate().all(|(site, &key)| find(key) == Some(site as u32)));
+        // Keys that differ where they are placed, or beyond that, are others.
+        assert_eq!(find(keys[7] ^ 1), None);
+        assert_eq!(find(keys[7] ^ 1 << 40), None);
+
+        keys.iter().step_by(2).for_each(|&key| writer.forget(key));
+        let found = |site: usize| (site % 2 == 1).then_some(site as u32);
+        assert!(keys.iter().enumerate().all(|(site, &key)| find(key) == found(site)));
+        writer.forget_all();
+        assert!(keys.iter().all(|&key| find(key).is_none()));
     }
 }
