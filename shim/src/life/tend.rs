@@ -7,7 +7,7 @@ use crate::collector::{self, ROUNDS, modules};
 use crate::guard::{Guard, Thread, thread};
 use crate::native::{self, Anchor};
 use crate::python::{self, state};
-use crate::sites::{self, SITES};
+use crate::sites::{self, Place, SITES};
 use crate::store::STORE;
 use crate::{epoch, gate, peak, sys};
 
@@ -22,10 +22,10 @@ pub(super) static MAIN_INTERPRETER: AtomicUsize = AtomicUsize::new(0);
 
 /// Called where a stack is seen for the first time: rare enough for all that
 /// must be looked at now and then.
-pub fn on_new_site(guard: &Guard, anchor: Anchor, interpreter: Option<usize>) {
+pub fn on_new_site(guard: &Guard, place: &Place) {
     be_born_in_time();
-    tend_collector(guard, anchor);
-    if let Some(interpreter) = interpreter {
+    tend_collector(guard, place.anchor);
+    if let Some(interpreter) = place.top.map(|top| top.interpreter) {
         let main = MAIN_INTERPRETER.load(Relaxed);
         if main == 0 {
             MAIN_INTERPRETER.store(python::main_interpreter(), Relaxed);
@@ -34,7 +34,7 @@ pub fn on_new_site(guard: &Guard, anchor: Anchor, interpreter: Option<usize>) {
             gate::set(gate::SEVERAL_LOCKS, true);
         }
     }
-    python::hooks::look_after(guard);
+    python::hooks::look_after(guard, place.origin);
 }
 
 /// Called every few thousand allocations under the interpreter lock.

@@ -15,14 +15,14 @@ use crate::{sites, sys};
 /// Words of the longest path that is kept: two of a frame at most, and what ended it.
 const LONGEST: usize = 2 * MAX_NATIVE + 1;
 
-/// Words lie in fours, a cache line each.
+/// Words lie in fours, a cache line each: a node has one, and more elsewhere if it must.
 const FOUR: usize = 4;
 /// Keeping a path takes no more fours than this: its own, and those of a node that is split.
 const MOST_FOURS: usize = 2 * LONGEST.div_ceil(FOUR);
 
 /// How many nodes a cache has room for, and fours of words they may have together: little at first,
 /// and more when that is too little. (What is not used is never touched.)
-const SIZES: [(usize, usize); 3] = [(1 << 10, 1 << 11), (1 << 13, 1 << 14), (1 << 15, 1 << 16)];
+const SIZES: [(usize, usize); 3] = [(1 << 10, 1 << 10), (1 << 13, 1 << 13), (1 << 15, 1 << 15)];
 
 /// Caches of more than the first size may have so many bytes together, however many threads there are.
 const MOST_BYTES: usize = 48 << 20;
@@ -46,23 +46,30 @@ struct Word {
 const NO_WORD: Word = Word { check: Check { address: 0, value: 0 }, is_base: false };
 
 /// What is known of the stack from one parting of paths to the next, or to their end.
+///
+/// The second of its two cache lines are words, so that reading these need not wait for the first.
 #[derive(Clone)]
-#[repr(C, align(64))]
+#[repr(C, align(128))]
 struct Node {
     /// What it is found by; 0: it is none.
     key: u64,
     /// The stack pointer at the hook.
     sp: usize,
     behind: Behind,
-    /// Which is the first of its fours, and how many there are. All lie within [`Trie::fours`].
+    /// Which is the first of its further fours, and how many there are. All lie within
+    /// [`Trie::fours`].
     first: u32,
     fours: u8,
     /// Words it has, and fours that there is room for at `first`.
     count: u8,
     room: u8,
+    /// As in [`Trie::bases`], of `words`.
+    bases: u8,
+    /// The first words; where there are fewer, what is always so on its path.
+    words: [Check; FOUR],
 }
 
-const _: () = assert!(size_of::<Node>() == 64 && LONGEST <= u8::MAX as usize);
+const _: () = assert!(size_of::<Node>() == 128 && LONGEST <= u8::MAX as usize);
 
 /// What comes behind the words of a node.
 #[derive(Clone)]
@@ -132,6 +139,22 @@ pub fn scatter(word: u64) -> u64 {
 #[inline(always)]
 fn behind(id: u64, word: u64) -> u64 {
     scatter(id ^ word)
+}
+
+/// Whether words of the stack are what they were.
+///
+/// # Safety
+/// The words of their path that come before them must be.
+#[inline(always)]
+unsafe fn are_there(words: &[Check; FOUR]) -> bool {
+    for check in words {
+        // SAFETY: every word before it is as it was, so the frame inside it is the one that was
+        // unwound, and its tables place the word on this thread's stack.
+        if unsafe { *(check.address as *const u64) } != check.value {
+            return false;
+        }
+    }
+    true
 }
 
 /// The nodes and their words.
@@ -314,14 +337,14 @@ impl PathCache {
         self.register.set(anchor.bp);
         for _ in 0..PARTINGS {
             let node = self.trie.node(key, anchor)?;
-            // (Four at a time.)
+            // SAFETY: the words before these are as they were.
+            if !unsafe { are_there(&node.words) } {
+                return None;
+            }
             for four in self.trie.fours_of(node) {
-                for check in four {
-                    // SAFETY: every word before it is as it was, so the frame inside it is the one
-                    // that was unwound, and its tables place the word on this thread's stack.
-                    if unsafe { *(check.address as *const u64) } != check.value {
-                        return None;
-                    }
+                // SAFETY: as above.
+                if !unsafe { are_there(four) } {
+                    return None;
                 }
             }
             match &node.behind {
@@ -418,7 +441,9 @@ impl PathCache {
         let Some(always) = path.first().map(|word| word.check) else { return };
         let rest = |from: usize| path.get(from..).unwrap_or_default();
         let end = Behind::End(Path::new(hash, ended));
-        let leaf = |key| Node { key, sp, behind: end, first: 0, fours: 0, count: 0, room: 0 };
+        let words = [always; FOUR];
+        let (first, fours, count, room, bases) = (0, 0, 0, 0, 0);
+        let leaf = |key| Node { key, sp, behind: end, first, fours, count, room, bases, words };
         let Some((place, right)) = missed.parted else {
             return trie.put(leaf(missed.key), rest(missed.before), always);
         };
@@ -447,6 +472,16 @@ impl PathCache {
     }
 }
 
+/// As a node has them: no more than four words, filled up, and which of them are no addresses.
+fn four(words: &[Word], always: Check) -> ([Check; FOUR], u8) {
+    let (mut four, mut bases) = ([always; FOUR], 0);
+    for (at, (check, word)) in four.iter_mut().zip(words).enumerate() {
+        *check = word.check;
+        bases |= u8::from(word.is_base) << at;
+    }
+    (four, bases)
+}
+
 impl Trie {
     #[inline(always)]
     fn place(&self, key: u64) -> usize {
@@ -462,7 +497,7 @@ impl Trie {
         (node.key == key && node.sp == anchor.sp).then_some(node)
     }
 
-    /// What must be as it was on the way through a node.
+    /// The words of a node that it has not itself.
     #[inline(always)]
     fn fours_of(&self, node: &Node) -> &[[Check; FOUR]] {
         let first = node.first as usize;
@@ -471,20 +506,23 @@ impl Trie {
     }
 
     /// The words of a node.
-    fn words(&self, node: &Node) -> impl Iterator<Item = Word> {
-        let checks = self.fours_of(node).as_flattened().iter();
-        let bases = self.bases.get(node.first as usize..).unwrap_or_default().iter();
+    fn words<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = Word> + 'a {
+        let checks = node.words.iter().chain(self.fours_of(node).as_flattened());
+        let bases = self.bases.get(node.first as usize..).unwrap_or_default();
+        let bases = core::iter::once(&node.bases).chain(bases);
         let is_base = bases.flat_map(|bases| (0..FOUR).map(move |at| bases >> at & 1 != 0));
         let words = checks.zip(is_base).take(node.count as usize);
         words.map(|(&check, is_base)| Word { check, is_base })
     }
 
-    /// Puts a node with `words` in the place of whichever is there. Its last four is filled up with
-    /// what is `always` so on its path.
+    /// Puts a node with `words` in the place of whichever is there. Its fours are filled up with what
+    /// is `always` so on its path.
     fn put(&mut self, mut node: Node, words: &[Word], always: Check) {
         let place = self.place(node.key);
         let Some(old) = self.nodes.get_mut(place) else { return };
-        (node.count, node.fours) = (words.len() as u8, words.len().div_ceil(FOUR) as u8);
+        let (own, further) = words.split_at(words.len().min(FOUR));
+        (node.count, node.fours) = (words.len() as u8, further.len().div_ceil(FOUR) as u8);
+        (node.words, node.bases) = four(own, always);
         (node.first, node.room) = (old.first, old.room);
         if node.room < node.fours {
             if self.used + node.fours as usize > self.fours.len() {
@@ -496,22 +534,19 @@ impl Trie {
         self.displaced += usize::from(old.key != 0 && old.key != node.key);
         let first = node.first as usize;
         *old = node;
-        for (words, at) in words.chunks(FOUR).zip(first..) {
-            let (Some(four), Some(bases)) = (self.fours.get_mut(at), self.bases.get_mut(at)) else {
-                return;
-            };
-            (*four, *bases) = ([always; FOUR], 0);
-            for (at, (check, word)) in four.iter_mut().zip(words).enumerate() {
-                *check = word.check;
-                *bases |= u8::from(word.is_base) << at;
-            }
+        let places = self.fours.iter_mut().zip(self.bases.iter_mut()).skip(first);
+        for (words, (place, bases)) in further.chunks(FOUR).zip(places) {
+            (*place, *bases) = four(words, always);
         }
     }
 
     /// Copies everything to a larger trie, where addresses are what `moved` makes of them.
     fn copy_to(&self, to: &mut Trie, moved: impl Fn(usize) -> usize) {
         for node in self.nodes.iter().filter(|node| node.key != 0) {
+            let moved_all =
+                |four: [Check; FOUR]| four.map(|it| Check { address: moved(it.address), ..it });
             let mut copy = Node { first: to.used as u32, room: node.fours, ..node.clone() };
+            copy.words = moved_all(copy.words);
             if let Behind::Fork { address, .. } = &mut copy.behind {
                 *address = moved(*address);
             }
@@ -525,7 +560,7 @@ impl Trie {
                 return;
             };
             for (four, old) in fours.iter_mut().zip(self.fours_of(node)) {
-                *four = old.map(|check| Check { address: moved(check.address), ..check });
+                *four = moved_all(*old);
             }
             bases.copy_from_slice(self.bases.get(from..from + len).unwrap_or_default());
             *place = copy;

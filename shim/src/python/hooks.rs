@@ -148,9 +148,13 @@ pub fn settled() -> bool {
 
 /// Sets the hooks again if something replaced them: the interpreter as it came up, or whoever
 /// put back what it had found before (`tracemalloc.stop`). Called with each new stack.
-pub fn look_after(_: &Guard) {
+pub fn look_after(_: &Guard, origin: Origin) {
     if !INSTALLED.load(Relaxed) {
         return;
+    }
+    // What asks for Python's blocks comes by way of them.
+    if origin.is_python() && SETTLED.load(Relaxed) {
+        return heard();
     }
     let unheard = UNHEARD.swap(1, Relaxed);
     // (Where one stack is new, the next one often is too: it need not be looked up first.)

@@ -111,7 +111,7 @@ pub struct Place {
 #[cold]
 #[inline(never)]
 pub fn define(guard: &Guard, place: &Place, key: u64) -> u32 {
-    life::on_new_site(guard, place.anchor, place.top.map(|top| top.interpreter));
+    life::on_new_site(guard, place);
     if let Some(top) = place.top {
         state::remember(top.tstate);
         state::prove_shortcuts();
