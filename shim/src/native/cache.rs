@@ -43,8 +43,6 @@ struct Word {
     is_base: bool,
 }
 
-const NO_WORD: Word = Word { check: Check { address: 0, value: 0 }, is_base: false };
-
 /// What is known of the stack from one parting of paths to the next, or to their end.
 ///
 /// The second of its two cache lines are words, so that reading these need not wait for the first.
@@ -71,13 +69,14 @@ struct Node {
 
 const _: () = assert!(size_of::<Node>() == 128 && LONGEST <= u8::MAX as usize);
 
-/// What comes behind the words of a node.
+/// What comes behind the words of a node. (With a tag of its own, so that zero is an end.)
 #[derive(Clone)]
+#[repr(u8)]
 enum Behind {
+    /// A path ends.
+    End(Path) = 0,
     /// Paths part at the word that lies at `address`; with that word, `id` leads on.
     Fork { address: usize, id: u64, is_base: bool },
-    /// A path ends.
-    End(Path),
 }
 
 /// A path at its end.
@@ -193,8 +192,6 @@ struct Words {
 }
 
 impl Words {
-    const NONE: Words = Words { words: [NO_WORD; LONGEST], len: 0 };
-
     fn push(&mut self, word: Word) {
         if let Some(place) = self.words.get_mut(self.len) {
             *place = word;
@@ -267,26 +264,22 @@ impl PathCache {
     fn map(size: usize) -> Option<*mut PathCache> {
         let [nodes, fours, bases, len] = PathCache::offsets(size);
         let base = sys::reserve(len).ok()?;
-        // SAFETY: a zeroed mapping of `len` bytes, aligned to a page, so that each array lies inside
-        // it and is aligned; zero is valid for what they hold. It is unmapped with the cache.
+        // SAFETY: a zeroed mapping of `len` bytes, aligned to a page, so that the cache and each array
+        // lie inside it and are aligned; zero is valid for what the arrays hold, and for all of the
+        // cache but what is written here. (As a whole it is too large for a thread with a small stack.)
+        // It is unmapped with the cache.
         unsafe {
             use core::slice::from_raw_parts_mut;
             let cache: *mut PathCache = base.cast();
-            cache.write(PathCache {
-                trie: Trie {
-                    nodes: from_raw_parts_mut(base.add(nodes).cast(), SIZES[size].0),
-                    fours: from_raw_parts_mut(base.add(fours).cast(), SIZES[size].1),
-                    bases: from_raw_parts_mut(base.add(bases).cast(), SIZES[size].1),
-                    used: 0,
-                    displaced: 0,
-                    ids: 0,
-                },
-                register: Cell::new(0),
-                size,
-                next_free: core::ptr::null_mut(),
-                path: Words::NONE,
-                split: Words::NONE,
+            (&raw mut (*cache).trie).write(Trie {
+                nodes: from_raw_parts_mut(base.add(nodes).cast(), SIZES[size].0),
+                fours: from_raw_parts_mut(base.add(fours).cast(), SIZES[size].1),
+                bases: from_raw_parts_mut(base.add(bases).cast(), SIZES[size].1),
+                used: 0,
+                displaced: 0,
+                ids: 0,
             });
+            (&raw mut (*cache).size).write(size);
             Some(cache)
         }
     }
