@@ -24,18 +24,16 @@ pub const EXACT: u32 = 1;
 pub const NOT_RECORDING: u32 = 2;
 /// Python's blocks are not recorded, only watched.
 pub const ONLY_WATCHING: u32 = 4;
-/// A new stack was seen since Python's hooks were last heard of.
-pub const UNHEARD: u32 = 8;
 /// A heap snapshot waits for a safe point.
-pub const SNAPSHOT: u32 = 16;
+pub const SNAPSHOT: u32 = 8;
 /// Interpreters with locks of their own.
-pub const SEVERAL_LOCKS: u32 = 32;
+pub const SEVERAL_LOCKS: u32 = 16;
 
 /// In exact mode: the layout of Python's frames has not shown itself right, or there is no
 /// interpreter.
-pub const UNPROVED: u32 = 64;
+pub const UNPROVED: u32 = 32;
 /// In exact mode: native stacks are recorded otherwise than by their leaf segments.
-pub const NOT_LEAF: u32 = 128;
+pub const NOT_LEAF: u32 = 64;
 
 /// Whether this is exact mode, and nothing is out of the ordinary.
 #[inline(always)]

@@ -2,8 +2,8 @@
 //!
 //! A running total that each thread added to at once would be a cache line that
 //! all threads fight for. So a thread keeps what it added and took to itself
-//! until either is 1/512 of the total (shared among the threads), and the total
-//! is known within that. When it starts to fall from a new maximum, before the
+//! until the difference is 1/512 of the total (shared among the threads), and the
+//! total is known within that. Two countdowns tell when to look at the difference. When it starts to fall from a new maximum, before the
 //! free that makes it fall is counted, all sites are noted: growth alone never
 //! pays. A new maximum is noted if it is 1/200 above the last one noted, and the
 //! fall is seen at 1/400: what is noted lies within 1 % of the true peak. Where
@@ -50,10 +50,10 @@ pub fn live_bytes() -> u64 {
 #[inline(always)]
 pub fn grow(thread: &Thread, size: usize) {
     let (left, over) = thread.may_grow.get().overflowing_sub(size);
-    if over {
-        hand_over(thread, size as i64, 0);
-    } else {
+    if !over {
         thread.may_grow.set(left);
+    } else if !keep_on(thread, size as i64) {
+        hand_over(thread, size as i64, 0);
     }
 }
 
@@ -69,17 +69,41 @@ pub fn shrink(thread: &Thread, size: usize) {
 #[inline(always)]
 pub fn shrink_within_share(thread: &Thread, size: usize) -> bool {
     let (left, over) = thread.may_shrink.get().overflowing_sub(size);
-    if !over {
-        thread.may_shrink.set(left);
+    if over {
+        return keep_on(thread, -(size as i64));
     }
-    !over
+    thread.may_shrink.set(left);
+    true
 }
 
-/// What the thread kept to itself.
+/// One of the countdowns is over. Where what came and what went nearly balance, with `change` more,
+/// the thread keeps that and begins anew: most blocks go soon after they came, and the total is a
+/// cache line of all threads. `false`: nothing was done.
+#[cold]
+#[inline(never)]
+fn keep_on(thread: &Thread, change: i64) -> bool {
+    let half = SHARE.load(Relaxed) as i64 / 2;
+    let kept = kept(thread).wrapping_add(change);
+    // A thread of which nothing is known yet must be.
+    if thread.known.get() == 0 || change.abs() > half || kept.abs() > half {
+        return false;
+    }
+    thread.may_grow.set((half - kept.min(0)) as usize);
+    thread.may_shrink.set((half + kept.max(0)) as usize);
+    true
+}
+
+/// What the thread keeps to itself: no more than the share.
+fn kept(thread: &Thread) -> i64 {
+    thread.may_shrink.get().wrapping_sub(thread.may_grow.get()) as i64
+}
+
+/// The same, which it does not any more.
 fn taken_from(thread: &Thread) -> i64 {
-    // Both began with the same.
-    let (shrunk, grown) = (thread.may_shrink.replace(0), thread.may_grow.replace(0));
-    shrunk.wrapping_sub(grown) as i64
+    let kept = kept(thread);
+    thread.may_shrink.set(0);
+    thread.may_grow.set(0);
+    kept
 }
 
 /// Adds what the thread kept to the total, and `coming` bytes; `leaving` bytes are about to go.
@@ -156,4 +180,47 @@ pub fn reset(thread: &Thread) {
     THREADS.store(1, Relaxed);
     taken_from(thread);
     NOTING.release();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::thread;
+
+    #[test]
+    fn what_a_thread_keeps_is_what_came_and_went() {
+        let thread = thread();
+        thread.known.set(1);
+        let (mut random, mut live) = (3u64, Vec::new());
+        let mut bytes = TOTAL.load(Relaxed) + kept(thread);
+        // (`hand_over` notes the peak too, which a test has no place for.)
+        let hand_over = |change: i64| {
+            TOTAL.fetch_add(taken_from(thread) + change, Relaxed);
+            let share = SHARE.load(Relaxed) as usize;
+            thread.may_grow.set(share);
+            thread.may_shrink.set(share);
+        };
+        for _ in 0..200_000 {
+            random = crate::hash::mix(random, 1);
+            let size = (random >> 40) as usize % 3000;
+            if random & 1 == 0 || live.is_empty() {
+                live.push(size);
+                bytes += size as i64;
+                let (left, over) = thread.may_grow.get().overflowing_sub(size);
+                match over {
+                    false => thread.may_grow.set(left),
+                    true if keep_on(thread, size as i64) => {}
+                    true => hand_over(size as i64),
+                }
+            } else {
+                let size = live.swap_remove((random >> 8) as usize % live.len());
+                bytes -= size as i64;
+                if !shrink_within_share(thread, size) {
+                    hand_over(-(size as i64));
+                }
+            }
+            assert_eq!(TOTAL.load(Relaxed) + kept(thread), bytes);
+            assert!(kept(thread).unsigned_abs() <= SHARE.load(Relaxed));
+        }
+    }
 }

@@ -131,8 +131,6 @@ static ABSENT: AtomicBool = AtomicBool::new(false);
 static SETTLED: AtomicBool = AtomicBool::new(false);
 /// Only the ends of watched blocks matter; nothing is recorded here (`PYSHIM_PYTHON=0`).
 static ONLY_WATCHING: AtomicBool = AtomicBool::new(false);
-/// New stacks seen elsewhere since one of these hooks was last called.
-static UNHEARD: AtomicU32 = AtomicU32::new(0);
 
 /// From now on the hooks only look for the ends of watched blocks.
 pub fn only_watch() {
@@ -153,13 +151,7 @@ pub fn look_after(_: &Guard, origin: Origin) {
         return;
     }
     // What asks for Python's blocks comes by way of them.
-    if origin.is_python() && SETTLED.load(Relaxed) {
-        return heard();
-    }
-    let unheard = UNHEARD.swap(1, Relaxed);
-    // (Where one stack is new, the next one often is too: it need not be looked up first.)
-    gate::set(gate::UNHEARD, true);
-    if SETTLED.load(Relaxed) && unheard == 0 {
+    if SETTLED.load(Relaxed) && origin.is_python() {
         return;
     }
     match in_place() {
@@ -235,15 +227,6 @@ pub fn note_absence() {
     }
 }
 
-/// One of the hooks was called.
-#[inline(always)]
-fn heard() {
-    if UNHEARD.load(Relaxed) != 0 {
-        UNHEARD.store(0, Relaxed);
-        gate::set(gate::UNHEARD, false);
-    }
-}
-
 /// Exports nothing: a function that hands on its stack pointer and jumps.
 macro_rules! entry {
     ($name:ident($($arg:ident: $kind:ty),*), $sp:literal, $bp:literal, $behind:ident) => {
@@ -288,7 +271,6 @@ fn allocate(
     }
     let Some(guard) = Guard::enter() else { return real() };
     if lock == Lock::Held {
-        heard();
         life::check_final(&guard);
         if snapshot::wanted() {
             snapshot::take_wanted(&guard);
@@ -481,7 +463,6 @@ domain!(Lock::Held, object_malloc_at, object_calloc_at, object_realloc_at, objec
 #[inline(always)]
 fn before_free(lock: Lock) {
     if lock == Lock::Held && ONLY_WATCHING.load(Relaxed) {
-        heard();
         // Allocations are not recorded here, so this is what brings the collector back after a fork.
         if collector::is_missing()
             && let Some(guard) = Guard::enter()
