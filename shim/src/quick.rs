@@ -91,7 +91,7 @@ pub struct Moving {
 pub fn look_at_both(block: usize, origin: Origin, anchor: Anchor, lock: Lock) -> Option<Moving> {
     let known = look(origin, anchor, lock)?;
     let place = live::look(block)?;
-    let is_simple = peak::shrink_within_share(known.guard.thread, place.size);
+    let is_simple = peak::shrink_simply(known.guard.thread, place.size);
     is_simple.then_some(Moving { known, place })
 }
 
@@ -129,7 +129,7 @@ pub fn freed(address: usize, lock: Lock) -> bool {
         return false;
     }
     let Some(place) = live::look(address) else { return false };
-    if !peak::shrink_within_share(guard::thread(), place.size) {
+    if !peak::shrink_simply(guard::thread(), place.size) {
         return false;
     }
     place.clear();
