@@ -1,0 +1,93 @@
+use super::*;
+
+/// A stack whose functions have frames of sizes that are theirs; every third one saves rbp.
+struct Program {
+    memory: Vec<u64>,
+    random: u64,
+}
+
+impl Program {
+    fn draw(&mut self, below: u64) -> u64 {
+        self.random = mix(self.random, 1);
+        (self.random >> 32) % below
+    }
+
+    /// Lays a stack down: its words, with whether each is a saved rbp.
+    fn call(&mut self) -> Vec<(usize, u64, bool)> {
+        for at in 0..self.memory.len() {
+            self.memory[at] = self.draw(4);
+        }
+        let (mut at, mut words) = (0, Vec::new());
+        let mut put = |memory: &mut Vec<u64>, at: usize, value, is_base| {
+            memory[at] = value;
+            words.push((&raw const memory[at] as usize, value, is_base));
+        };
+        for depth in 0..1 + self.draw(5) {
+            // Few functions, so that paths are alike.
+            let function = 1000 + if depth == 0 { self.draw(2) } else { self.draw(4) };
+            put(&mut self.memory, at, function, false);
+            if function % 3 == 0 {
+                let base = self.draw(2);
+                put(&mut self.memory, at + 1, base, true);
+            }
+            at += 2 + function as usize % 5;
+        }
+        put(&mut self.memory, at, 1, false);
+        words
+    }
+}
+
+#[test]
+fn paths_are_found_and_never_taken_for_others() {
+    let mut program = Program { memory: vec![0; 128], random: 1 };
+    let mut cache = PathCache::map(0).unwrap();
+    let anchor = Anchor { sp: program.memory.as_ptr() as usize, bp: 7 };
+    let (mut hits, mut late, mut known) = (0, 0, std::collections::HashSet::new());
+    for turn in 0..60_000 {
+        let words = program.call();
+        let addresses = || words.iter().filter(|(_, _, is_base)| !is_base).map(|word| word.1);
+        let hash = words.iter().fold(1, |hash, word| mix(hash, word.1));
+        // SAFETY: the cache is the test's alone, and the stack its own.
+        let here = unsafe { &mut *cache };
+        let key = scatter(words[0].1 ^ anchor.sp as u64);
+        // SAFETY: as above.
+        match unsafe { here.find(anchor, key) } {
+            Some(path) => {
+                assert_eq!(path.hash, hash);
+                hits += 1;
+                let mut seen = Vec::new();
+                let see = |word, is_address| seen.extend(Some(word).filter(|_| is_address));
+                // SAFETY: as above.
+                assert!(unsafe { here.follow(anchor, key, see) }.is_ok());
+                assert!(seen.into_iter().eq(addresses()));
+            }
+            None => {
+                late += usize::from(turn > 30_000 && known.contains(&hash));
+                // SAFETY: as above.
+                let Err(missed) = (unsafe { here.follow(anchor, key, |_, _| {}) }) else {
+                    panic!("found and not found")
+                };
+                if !here.has_room() || here.is_crowded() {
+                    match here.grown() {
+                        Some(fresh) => {
+                            // SAFETY: nothing leads to the old one any more.
+                            unsafe { PathCache::unmap(cache) };
+                            cache = fresh;
+                        }
+                        None => here.clear(),
+                    }
+                    continue;
+                }
+                here.begin();
+                words.iter().for_each(|&(at, value, is_base)| here.word(at, value, is_base));
+                here.keep(anchor.sp, &missed, hash, true);
+            }
+        }
+        known.insert(hash);
+    }
+    assert!(hits > 20_000, "{hits}");
+    // What is known is found, but for what had to give way.
+    assert!(late < hits / 10, "{late} of {hits}");
+    // SAFETY: nobody uses it any more.
+    unsafe { PathCache::unmap(cache) };
+}
