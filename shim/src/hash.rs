@@ -10,6 +10,12 @@ pub const fn mix(state: u64, word: u64) -> u64 {
     (product as u64 ^ (product >> 64) as u64).wrapping_add(K)
 }
 
+/// Makes a number of `word` that looks like chance in its upper half: enough to find a place by.
+#[inline(always)]
+pub const fn scatter(word: u64) -> u64 {
+    word.wrapping_mul(K)
+}
+
 /// Bytes to a key.
 pub fn bytes(state: u64, bytes: &[u8]) -> u64 {
     let mut state = mix(state, bytes.len() as u64);

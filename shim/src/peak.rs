@@ -3,13 +3,14 @@
 //! A running total that each thread added to at once would be a cache line that
 //! all threads fight for. So a thread keeps what it added and took to itself
 //! until the difference is 1/512 of the total (shared among the threads), and the
-//! total is known within that. Two countdowns tell when to look at the difference. When it starts to fall from a new maximum, before the
-//! free that makes it fall is counted, all sites are noted: growth alone never
-//! pays. A new maximum is noted if it is 1/200 above the last one noted, and the
+//! total is known within that. Two countdowns tell when to look at the difference.
+//! When the total starts to fall from a new maximum, before the free that makes it
+//! fall is counted, all sites are noted: growth alone never pays. A new maximum is noted if it is 1/200 above the last one noted, and the
 //! fall is seen at 1/400: what is noted lies within 1 % of the true peak. Where
 //! that would take more than a share of the time, as where a program starts and
 //! its sites are nearly as many as its blocks, it is noted if it is 1/25 above.
 
+use core::cell::Cell;
 use core::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::Release,
 };
@@ -49,10 +50,7 @@ pub fn live_bytes() -> u64 {
 /// Counts `size` bytes more.
 #[inline(always)]
 pub fn grow(thread: &Thread, size: usize) {
-    let (left, over) = thread.may_grow.get().overflowing_sub(size);
-    if !over {
-        thread.may_grow.set(left);
-    } else if !keep_on(thread, size as i64) {
+    if !count_down(&thread.may_grow, size) && !keep_on(thread, size as i64) {
         hand_over(thread, size as i64, 0);
     }
 }
@@ -69,9 +67,14 @@ pub fn shrink(thread: &Thread, size: usize) {
 /// function which does this, and goes on to another, has no register to save.)
 #[inline(always)]
 pub fn shrink_simply(thread: &Thread, size: usize) -> bool {
-    let (left, over) = thread.may_shrink.get().overflowing_sub(size);
+    count_down(&thread.may_shrink, size)
+}
+
+#[inline(always)]
+fn count_down(countdown: &Cell<usize>, size: usize) -> bool {
+    let (left, over) = countdown.get().overflowing_sub(size);
     if !over {
-        thread.may_shrink.set(left);
+        countdown.set(left);
     }
     !over
 }
@@ -132,6 +135,11 @@ fn hand_over(thread: &Thread, coming: i64, leaving: i64) {
     if leaving != 0 {
         TOTAL.fetch_sub(leaving, Relaxed);
     }
+    begin(thread);
+}
+
+/// The thread keeps nothing, and may keep its share.
+fn begin(thread: &Thread) {
     let share = SHARE.load(Relaxed) as usize;
     thread.may_grow.set(share);
     thread.may_shrink.set(share);
@@ -196,9 +204,7 @@ mod tests {
         // (`hand_over` notes the peak too, which a test has no place for.)
         let hand_over = |change: i64| {
             TOTAL.fetch_add(taken_from(thread) + change, Relaxed);
-            let share = SHARE.load(Relaxed) as usize;
-            thread.may_grow.set(share);
-            thread.may_shrink.set(share);
+            begin(thread);
         };
         for _ in 0..200_000 {
             random = crate::hash::mix(random, 1);
@@ -206,11 +212,8 @@ mod tests {
             if random & 1 == 0 || live.is_empty() {
                 live.push(size);
                 bytes += size as i64;
-                let (left, over) = thread.may_grow.get().overflowing_sub(size);
-                match over {
-                    false => thread.may_grow.set(left),
-                    true if keep_on(thread, size as i64) => {}
-                    true => hand_over(size as i64),
+                if !count_down(&thread.may_grow, size) && !keep_on(thread, size as i64) {
+                    hand_over(size as i64);
                 }
             } else {
                 let size = live.swap_remove((random >> 8) as usize % live.len());

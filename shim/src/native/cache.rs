@@ -8,7 +8,7 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::{Anchor, IN_REGISTER, MAX_NATIVE, NativeFrame};
-use crate::hash::mix;
+use crate::hash::{mix, scatter};
 use crate::spin::SpinLock;
 use crate::{sites, sys};
 
@@ -126,13 +126,6 @@ impl Path {
 
 /// How many times a path may part from others.
 const PARTINGS: usize = 24;
-
-/// What makes a number of `word` that looks like chance, in its upper half: the key of a node from
-/// what leads to it.
-#[inline(always)]
-pub fn scatter(word: u64) -> u64 {
-    word.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
 
 /// The key of what comes behind a fork.
 #[inline(always)]
@@ -401,7 +394,7 @@ impl PathCache {
     pub fn clear(&mut self) {
         self.trie.used = 0;
         for node in &mut *self.trie.nodes {
-            (node.key, node.room) = (0, 0);
+            (node.key, node.sp, node.room) = (0, 0, 0);
         }
     }
 
@@ -555,7 +548,9 @@ impl Trie {
             for (four, old) in fours.iter_mut().zip(self.fours_of(node)) {
                 *four = moved_all(*old);
             }
-            bases.copy_from_slice(self.bases.get(from..from + len).unwrap_or_default());
+            for (bases, old) in bases.iter_mut().zip(self.bases.iter().skip(from)) {
+                *bases = *old;
+            }
             *place = copy;
             to.used += len;
         }

@@ -10,11 +10,11 @@
 use pyshim_dump::record::Origin;
 
 use crate::guard::Guard;
-use crate::hash::mix;
+use crate::hash::{mix, scatter};
 use crate::sites;
 
+use super::cache::FREE;
 pub use super::cache::PathCache;
-use super::cache::{FREE, scatter};
 use super::unwind::{End, Stop, by_rules};
 use super::{Anchor, MAX_NATIVE, NativeFrame, Recursion, Stack, unwind};
 use crate::python::walk::{Key, Top};
@@ -113,7 +113,7 @@ pub fn quick_site(guard: &Guard, anchor: Anchor, python: Key, origin: Origin) ->
     // SAFETY: as above.
     let path = unsafe { cache.find(anchor, place_key(anchor, python.top)) }?;
     // Mostly the stack is the same too, for the instruction is.
-    let by = python.hash.wrapping_add((origin as u64) << 60);
+    let by = sites::part(python.hash, origin);
     if let Some(site) = path.site(by) {
         return Some(site);
     }

@@ -12,6 +12,7 @@ use gimli::{
 };
 
 use super::{EVALUATION, find_object};
+use crate::hash::scatter;
 use crate::spin::SpinLock;
 use crate::{heap, sys};
 
@@ -85,7 +86,7 @@ fn slots() -> &'static [[AtomicU64; 2]] {
 }
 
 fn home(pc: u64) -> usize {
-    (pc.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize
+    (scatter(pc) >> 48) as usize
 }
 
 /// The rule of a return address.

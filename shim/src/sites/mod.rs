@@ -34,7 +34,7 @@ use crate::{heap, life};
 
 use codes::{Codes, Forgotten};
 use line::Line;
-pub use raw::{era, find, key, shard_now};
+pub use raw::{era, find, key, part, shard_now};
 use stack::PythonStack;
 
 /// Where blocks are counted whose stack found no room.

@@ -55,10 +55,16 @@ fn as_key(hash: u64) -> u64 {
     hash | 1 << 63
 }
 
+/// What a key has of the Python stack and the allocator.
+#[inline(always)]
+pub fn part(python: u64, origin: Origin) -> u64 {
+    python.wrapping_add((origin as u64) << 60)
+}
+
 /// The key of a Python stack and a native path.
 #[inline(always)]
 pub fn key(python: u64, native: u64, origin: Origin) -> u64 {
-    as_key(mix(python.wrapping_add((origin as u64) << 60), native))
+    as_key(mix(part(python, origin), native))
 }
 
 /// The site of a raw key that was seen before.
