@@ -29,8 +29,7 @@ pub const SNAPSHOT: u32 = 8;
 /// Interpreters with locks of their own.
 pub const SEVERAL_LOCKS: u32 = 16;
 
-/// In exact mode: the layout of Python's frames has not shown itself right, or there is no
-/// interpreter.
+/// In exact mode: there is an interpreter, and the layout of its frames has not shown itself right.
 pub const UNPROVED: u32 = 32;
 /// In exact mode: native stacks are recorded otherwise than by their leaf segments.
 pub const NOT_LEAF: u32 = 64;

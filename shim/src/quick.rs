@@ -34,10 +34,13 @@ pub struct Known {
 /// Looks an allocation up at `anchor`, before the real allocator is asked; `None`: the long way.
 #[inline(always)]
 pub fn look(origin: Origin, anchor: Anchor, lock: Lock) -> Option<Known> {
-    if !gate::is_plain_exact() || (lock == Lock::Unknown && life::untended()) {
+    if !gate::is_plain_exact() {
         return None;
     }
     let guard = Guard::enter()?;
+    if lock == Lock::Unknown && life::untended() && !guard.thread.is_calm() {
+        return None;
+    }
     let (python, held) = walk::quick_key(lock)?;
     let site = paths::quick_site(&guard, anchor, python, origin)?;
     Some(Known { guard, site, held })

@@ -134,6 +134,9 @@ fn begin(guard: &Guard, interpreter: Option<*mut c_void>) {
     write_process(interpreter.is_some());
     collector::round(false);
     enter(RECORDING);
+    if interpreter.is_none() {
+        gate::set(gate::UNPROVED, false);
+    }
     if interpreter.is_none() || !hook_python {
         tend::UNTENDED.store(true, SeqCst);
         // No allocation of Python's will start it, and nothing here is a lock of the C library.

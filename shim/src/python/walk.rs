@@ -33,10 +33,13 @@ pub struct Top {
 }
 
 /// The key of the calling thread's stack, and whether it holds the interpreter lock; `None` where
-/// that is not simple. Not to be called before the layout was proved ([`gate::UNPROVED`]).
+/// that is not simple. Not to be called before the layout was proved ([`gate::UNPROVED`]), if there
+/// is one.
 #[inline(always)]
 pub fn quick_key(lock: Lock) -> Option<(Key, bool)> {
-    let layout = layout()?;
+    let Some(layout) = layout() else {
+        return (lock == Lock::Unknown).then_some((NO_KEY, false));
+    };
     let mut tstate = lock_holders_state(layout, lock);
     let held = tstate != 0;
     if finalizing() != 0 || (lock == Lock::Held && !held) {
