@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64};
 pub const MAGIC: [u8; 8] = *b"\x89PYSHIM\n";
 
 /// Version of the format. A reader refuses another major; a new minor only adds.
-pub const MAJOR: u16 = 1;
+pub const MAJOR: u16 = 2;
 /// See [`MAJOR`].
 pub const MINOR: u16 = 0;
 
@@ -28,21 +28,48 @@ pub const LOG_EXTENT_MIN: u64 = 64 << 10;
 /// See [`LOG_EXTENT_MIN`].
 pub const LOG_EXTENT_MAX: u64 = 16 << 20;
 
-/// Sites that the first array extent holds; each further one doubles the array up to
-/// [`SITES_DOUBLED`], and makes it an eighth larger from there on.
-pub const SITES_FIRST: u32 = 1024;
-/// See [`SITES_FIRST`].
-pub const SITES_DOUBLED: u64 = 16 << 10;
+/// How an array grows, extent by extent.
+#[derive(Clone, Copy, Debug)]
+pub struct Growth {
+    /// Items of its first extent. Each further one doubles the array up to [`DOUBLED`], ...
+    pub first: u32,
+    /// ... and makes it larger by one part of so many from there on.
+    pub part: u64,
+}
 
-/// The number of sites that extents `0..=index` hold together.
-pub const fn sites_through(index: u32) -> u64 {
-    let (mut sites, mut at) = (SITES_FIRST as u64, 0);
-    while at < index {
-        let more = if sites < SITES_DOUBLED { sites } else { sites / 8 };
-        sites += more.next_multiple_of(SITES_FIRST as u64);
-        at += 1;
+/// See [`Growth`].
+pub const DOUBLED: u64 = 16 << 10;
+
+/// Growth of [`Counters`] and [`Moments`].
+pub const SITES: Growth = Growth { first: 1024, part: 8 };
+/// Growth of [`Further`].
+pub const FURTHER: Growth = Growth { first: 128, part: 4 };
+
+impl Growth {
+    /// The number of items that extents `0..=index` hold together.
+    pub const fn through(self, index: u32) -> u64 {
+        let (mut items, mut at) = (self.first as u64, 0);
+        while at < index {
+            let more = if items < DOUBLED { items } else { items / self.part };
+            items += more.next_multiple_of(self.first as u64);
+            at += 1;
+        }
+        items
     }
-    sites
+
+    /// The number of items of the smallest array that holds `least`.
+    pub const fn holding(self, least: u64) -> u64 {
+        let mut index = 0;
+        while self.through(index) < least {
+            index += 1;
+        }
+        self.through(index)
+    }
+
+    /// The number of items that extents before `index` hold together.
+    pub const fn before(self, index: u32) -> u64 {
+        if index == 0 { 0 } else { self.through(index - 1) }
+    }
 }
 
 /// What an extent holds.
@@ -55,6 +82,8 @@ pub enum ExtentKind {
     Moments = 2,
     /// A piece of the record log.
     Log = 3,
+    /// Array of [`Further`], in the order in which sites needed one.
+    Further = 4,
 }
 
 /// A piece of the file.
@@ -245,6 +274,13 @@ pub struct Header {
     pub inherited_freed_blocks: AtomicU64,
     /// Their bytes.
     pub inherited_freed_bytes: AtomicU64,
+    /// Raised before and after amounts move from a word to a wide place: what was read of the arrays
+    /// belongs together if this is even, and the same before and after.
+    pub moves: AtomicU64,
+    /// Elements of [`Further`] given out so far; the first is nobody's.
+    pub further_count: AtomicU32,
+    /// Zero.
+    pub pad: AtomicU32,
     /// Losses by [`Lost`].
     pub lost: [AtomicU64; LOSSES],
     /// Readings by [`Gauge`].
@@ -337,48 +373,69 @@ pub const SEALED_LEN: usize = offset_of!(Header, beside);
 const _: () = assert!(size_of::<Header>() <= HEADER_LEN);
 const _: () = assert!(offset_of!(Header, identity_crc) == 52);
 const _: () = assert!(size_of::<Extent>() == 24);
-const _: () = assert!(size_of::<Counters>() == 64);
-const _: () = assert!(size_of::<Moments>() == 48);
+const _: () = assert!(size_of::<Counters>() == 16);
+const _: () = assert!(size_of::<Moments>() == 24);
+const _: () = assert!(size_of::<Further>() == 128);
 
-/// Blocks and bytes that came and went.
+/// Blocks and bytes that came and went, each in one word ([`crate::amount`]).
 #[repr(C)]
 pub struct Tally {
-    /// Blocks allocated.
-    pub allocated_blocks: AtomicU64,
-    /// Bytes allocated.
-    pub allocated_bytes: AtomicU64,
-    /// Blocks freed.
-    pub freed_blocks: AtomicU64,
-    /// Bytes freed.
-    pub freed_bytes: AtomicU64,
+    /// Allocated.
+    pub allocated: AtomicU64,
+    /// Freed.
+    pub freed: AtomicU64,
 }
 
-/// The counters of one site; its totals are the sums of both tallies.
+/// The counters of one site: what threads counted that held the interpreter's lock. One writer at a
+/// time needs no atomic addition.
 ///
-/// Two, because one writer needs no atomic addition: `held` is only touched by
-/// a thread that holds the interpreter's lock, `free` by any thread.
-#[repr(C, align(64))]
+/// All else of a site is [`Further`], if there is anything.
+#[repr(C)]
 pub struct Counters {
     /// Counted under the interpreter lock.
     pub held: Tally,
-    /// Counted by any thread.
-    pub free: Tally,
 }
 
-/// Live blocks of a site at one moment.
-#[repr(C)]
-pub struct Snapshot {
-    /// Live bytes.
-    pub bytes: AtomicU64,
-    /// Live blocks.
-    pub blocks: AtomicU64,
-}
-
-/// Live blocks of a site at the moments that the report speaks of.
+/// Live blocks of a site at the moments that the report speaks of, each in one word
+/// ([`crate::amount`]), or [`BEYOND`].
 #[repr(C)]
 pub struct Moments {
     /// At the peak; [`Header::peak_bank`] says which of the two is whole.
-    pub peak: [Snapshot; 2],
+    pub peak: [AtomicU64; 2],
     /// Before the interpreter's teardown.
-    pub last: Snapshot,
+    pub last: AtomicU64,
+}
+
+/// A moment's amounts that have no room in a word: they are in [`Further`].
+pub const BEYOND: u64 = u64::MAX;
+
+/// Blocks and bytes that need no care.
+#[repr(C)]
+pub struct Wide {
+    /// Blocks.
+    pub blocks: AtomicU64,
+    /// Bytes.
+    pub bytes: AtomicU64,
+}
+
+/// What few sites need: counters of threads without the interpreter lock, and large numbers. A site's
+/// totals are the sums of `held`, `free` and the wide ones.
+///
+/// Two cache lines of its own, so that threads at different sites share none.
+#[repr(C, align(128))]
+pub struct Further {
+    /// The site's id, and one; 0: nobody's.
+    pub owner: AtomicU32,
+    /// Zero.
+    pub pad: AtomicU32,
+    /// Counted by any thread.
+    pub free: Tally,
+    /// What came, as far as it is not in one of the words.
+    pub allocated: Wide,
+    /// What went, likewise.
+    pub freed: Wide,
+    /// As in [`Moments`].
+    pub peak: [Wide; 2],
+    /// As in [`Moments`].
+    pub last: Wide,
 }

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod amount;
 pub mod blob;
 mod error;
 pub mod heap;

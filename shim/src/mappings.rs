@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use core::sync::atomic::Ordering::Relaxed;
-
 use pyshim_dump::layout::Lost;
 use pyshim_dump::record::Origin;
 
@@ -11,6 +9,7 @@ use crate::guard::Guard;
 use crate::native::Anchor;
 use crate::record::Lock;
 use crate::spin::SpinLock;
+use crate::store::Side;
 use crate::{heap, record, store};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +33,18 @@ struct Cut {
     bytes: usize,
     /// Ranges that are left of it: none, one, or one on either side.
     left: usize,
+}
+
+impl Cut {
+    /// Blocks that come, and go, with it: one leaves with the last piece of a range, and a range that
+    /// is cut in two is one more.
+    fn blocks(&self) -> (u64, u64) {
+        match self.left {
+            0 => (0, 1),
+            1 => (0, 0),
+            _ => (1, 0),
+        }
+    }
 }
 
 /// Cuts that can be undone.
@@ -87,17 +98,12 @@ impl Ranges {
     }
 }
 
-/// Bytes leave with each cut; a block leaves with the last piece of a range, and a range that is
-/// cut in two is one block more.
+/// Counts cuts.
 fn count(cuts: &[Cut]) {
     for cut in cuts {
-        let tally = &store::counters(cut.whole.site).free;
-        tally.freed_bytes.fetch_add(cut.bytes as u64, Relaxed);
-        match cut.left {
-            0 => _ = tally.freed_blocks.fetch_add(1, Relaxed),
-            1 => {}
-            _ => _ = tally.allocated_blocks.fetch_add(1, Relaxed),
-        }
+        let (came, went) = cut.blocks();
+        store::add_wide(cut.whole.site, Side::Came, came, 0);
+        store::add_wide(cut.whole.site, Side::Went, went, cut.bytes as u64);
     }
 }
 
@@ -112,9 +118,7 @@ pub fn add(guard: &Guard, start: usize, len: usize, origin: Origin, anchor: Anch
     count(&ranges.take(start, start + len));
     ranges.0.insert(start, Range { len, site });
     drop(ranges);
-    let tally = &store::counters(site).free;
-    tally.allocated_blocks.fetch_add(1, Relaxed);
-    tally.allocated_bytes.fetch_add(len as u64, Relaxed);
+    store::add_wide(site, Side::Came, 1, len as u64);
 }
 
 /// Takes a range out before it is unmapped.
@@ -133,13 +137,9 @@ pub fn take(_: &Guard, start: usize, len: usize) -> Taken {
 pub fn put_back(_: &Guard, taken: Taken) {
     RANGES.lock().undo(&taken.0);
     for cut in taken.0 {
-        let tally = &store::counters(cut.whole.site).free;
-        tally.freed_bytes.fetch_sub(cut.bytes as u64, Relaxed);
-        match cut.left {
-            0 => _ = tally.freed_blocks.fetch_sub(1, Relaxed),
-            1 => {}
-            _ => _ = tally.allocated_blocks.fetch_sub(1, Relaxed),
-        }
+        let (came, went) = cut.blocks();
+        store::take_wide(cut.whole.site, Side::Came, came, 0);
+        store::take_wide(cut.whole.site, Side::Went, went, cut.bytes as u64);
     }
 }
 

@@ -17,6 +17,7 @@ use core::sync::atomic::{
 
 use crate::guard::Thread;
 use crate::spin::SpinLock;
+use crate::store::Moment;
 use crate::{life, store};
 
 /// Live bytes of all sites, within the threads' pending ones.
@@ -164,11 +165,9 @@ fn note(total: i64) {
     let bank = if header.peak_bank.load(Relaxed) == 1 { 1 } else { 0 };
     let mut sum = 0;
     for site in 0..store::site_count() {
-        let (blocks, bytes) = store::live(site);
-        let peak = &store::moments(site).peak[bank];
-        peak.bytes.store(bytes, Relaxed);
-        peak.blocks.store(blocks, Relaxed);
-        sum += bytes;
+        let amounts = store::live(site);
+        store::note_moment(site, Moment::Peak(bank), amounts);
+        sum += amounts.1;
     }
     header.peak_bytes[bank].store(sum, Relaxed);
     header.peak_ns[bank].store(began, Relaxed);

@@ -12,7 +12,7 @@
 //! interpreter lock, additions to a site's counters are plain ones: for native blocks too.
 
 use core::ffi::c_void;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::AtomicU64;
 
 use pyshim_dump::record::Origin;
 
@@ -20,6 +20,7 @@ use crate::guard::{self, Guard};
 use crate::native::{Anchor, paths};
 use crate::python::{state, walk};
 use crate::record::{self, Lock};
+use crate::store::Side;
 use crate::{epoch, gate, life, live, peak, store};
 
 /// An allocation whose site was found the quick way.
@@ -27,6 +28,8 @@ pub struct Known {
     /// From the look on: a signal handler that allocates must not meet it.
     guard: Guard,
     site: u32,
+    /// Where it is counted.
+    counter: &'static AtomicU64,
     /// Whether the thread holds the interpreter lock.
     held: bool,
 }
@@ -37,13 +40,20 @@ pub fn look(origin: Origin, anchor: Anchor, lock: Lock) -> Option<Known> {
     if !gate::is_plain_exact() {
         return None;
     }
+    look_plainly(origin, anchor, lock)
+}
+
+/// The same once the gate was asked.
+#[inline(always)]
+fn look_plainly(origin: Origin, anchor: Anchor, lock: Lock) -> Option<Known> {
     let guard = Guard::enter()?;
     if lock == Lock::Unknown && life::untended() && !guard.thread.is_calm() {
         return None;
     }
     let (python, held) = walk::quick_key(lock)?;
     let site = paths::quick_site(&guard, anchor, python, origin)?;
-    Some(Known { guard, site, held })
+    let counter = store::counter(site, Side::Came, lock == Lock::Held || held)?;
+    Some(Known { guard, site, counter, held })
 }
 
 impl Known {
@@ -64,17 +74,11 @@ impl Known {
 
     #[inline(always)]
     fn came(&self, address: usize, size: usize, lock: Lock) {
-        let entered = live::enter(address, size, self.site, epoch::now());
-        if !entered && !record::entered(address, size, self.site) {
+        let held = lock == Lock::Held || self.held;
+        if live::enter(address, size, self.site, epoch::now()) {
+            store::add_one(self.counter, size, held);
+        } else if !self.came_otherwise(address, size, held) {
             return;
-        }
-        let counters = store::counters(self.site);
-        if lock == Lock::Held || self.held {
-            add(&counters.held.allocated_blocks, 1);
-            add(&counters.held.allocated_bytes, size as u64);
-        } else {
-            counters.free.allocated_blocks.fetch_add(1, Relaxed);
-            counters.free.allocated_bytes.fetch_add(size as u64, Relaxed);
         }
         peak::grow(self.guard.thread, size);
         if lock == Lock::Held && self.guard.thread.is_time() {
@@ -83,19 +87,39 @@ impl Known {
     }
 }
 
+impl Known {
+    /// For blocks that are large, or at an address whose last block was not seen to go; `false`: it is not
+    /// recorded.
+    #[inline(never)]
+    fn came_otherwise(&self, address: usize, size: usize, held: bool) -> bool {
+        let entered = record::entered(address, size, self.site);
+        if entered {
+            store::add_any(self.site, Side::Came, (1, size as u64), held, true);
+        }
+        entered
+    }
+}
+
 /// An allocation in the place of a block, both found the quick way.
 pub struct Moving {
     known: Known,
     place: live::Place,
+    /// Where the old block is counted.
+    counter: &'static AtomicU64,
 }
 
-/// Looks up a block that is about to be moved, and where; `None`: nothing was done, the long way.
+/// Looks up a block that is about to be moved, and where; `None`: nothing was done, the long way. (The
+/// block first: one that is large takes that way, and need not have looked for its stack.)
 #[inline(always)]
 pub fn look_at_both(block: usize, origin: Origin, anchor: Anchor, lock: Lock) -> Option<Moving> {
-    let known = look(origin, anchor, lock)?;
+    if !gate::is_plain_exact() {
+        return None;
+    }
     let place = live::look(block)?;
+    let known = look_plainly(origin, anchor, lock)?;
+    let counter = store::counter(place.site, Side::Went, lock == Lock::Held || known.held)?;
     let is_simple = peak::shrink_simply(known.guard.thread, place.size);
-    is_simple.then_some(Moving { known, place })
+    is_simple.then_some(Moving { known, place, counter })
 }
 
 impl Moving {
@@ -114,7 +138,7 @@ impl Moving {
             self.place.put_back();
             peak::grow(self.known.guard.thread, self.place.size);
         } else {
-            gone(&self.place, lock == Lock::Held || self.known.held);
+            store::add_one(self.counter, self.place.size, lock == Lock::Held || self.known.held);
             self.known.came(block as usize, size, lock);
         }
         block
@@ -132,28 +156,12 @@ pub fn freed(address: usize, lock: Lock) -> bool {
         return false;
     }
     let Some(place) = live::look(address) else { return false };
+    let held = lock == Lock::Held || state::holds_lock();
+    let Some(counter) = store::counter(place.site, Side::Went, held) else { return false };
     if !peak::shrink_simply(guard::thread(), place.size) {
         return false;
     }
     place.clear();
-    gone(&place, lock == Lock::Held || state::holds_lock());
+    store::add_one(counter, place.size, held);
     true
-}
-
-#[inline(always)]
-fn gone(place: &live::Place, held: bool) {
-    let counters = store::counters(place.site);
-    if held {
-        add(&counters.held.freed_blocks, 1);
-        add(&counters.held.freed_bytes, place.size as u64);
-    } else {
-        counters.free.freed_blocks.fetch_add(1, Relaxed);
-        counters.free.freed_bytes.fetch_add(place.size as u64, Relaxed);
-    }
-}
-
-/// Under the interpreter lock there is one writer, who needs no atomic addition.
-#[inline(always)]
-fn add(counter: &AtomicU64, amount: u64) {
-    counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
 }

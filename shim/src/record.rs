@@ -6,9 +6,9 @@
 //!                                                     live table → counters → real free
 //! ```
 
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use pyshim_dump::layout::{Lost, Tally};
+use pyshim_dump::layout::Lost;
 use pyshim_dump::record::Origin;
 
 use crate::guard::{self, Guard};
@@ -16,6 +16,7 @@ use crate::native::paths;
 use crate::native::{Anchor, Extent};
 use crate::python::walk;
 use crate::sites::{self, Place, SEVERAL_LOCKS};
+use crate::store::Side;
 use crate::{epoch, life, live, peak, sample, store};
 
 /// Whether the calling thread holds the interpreter lock for sure.
@@ -59,9 +60,7 @@ pub fn allocated(
         return;
     }
     let (blocks, bytes) = weight.map_or((1, size as u64), |weight| (weight.blocks, weight.bytes));
-    let tally = tally(site, lock);
-    add(&tally.allocated_blocks, blocks, lock);
-    add(&tally.allocated_bytes, bytes, lock);
+    add(site, Side::Came, (blocks, bytes), lock);
     peak::grow(guard.thread, bytes as usize);
     if (lock == Lock::Held || life::untended()) && guard.thread.is_time() {
         match lock {
@@ -121,9 +120,7 @@ pub fn gone(block: &live::Block, lock: Lock) {
         Some(weight) => (weight.blocks, weight.bytes),
     };
     peak::shrink(guard::thread(), bytes as usize);
-    let tally = tally(block.site, lock);
-    add(&tally.freed_blocks, blocks, lock);
-    add(&tally.freed_bytes, bytes, lock);
+    add(block.site, Side::Went, (blocks, bytes), lock);
 }
 
 #[cold]
@@ -187,20 +184,7 @@ pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock) -> u32 {
 }
 
 #[inline(always)]
-fn tally(site: u32, lock: Lock) -> &'static Tally {
-    let counters = store::counters(site);
-    match lock {
-        Lock::Held => &counters.held,
-        Lock::Unknown => &counters.free,
-    }
-}
-
-/// Under the interpreter lock there is one writer, who needs no atomic addition.
-#[inline(always)]
-fn add(counter: &AtomicU64, amount: u64, lock: Lock) {
-    if lock == Lock::Held && !SEVERAL_LOCKS.load(Relaxed) {
-        counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
-    } else {
-        counter.fetch_add(amount, Relaxed);
-    }
+fn add(site: u32, side: Side, amounts: (u64, u64), lock: Lock) {
+    let alone = !SEVERAL_LOCKS.load(Relaxed);
+    store::add_any(site, side, amounts, lock == Lock::Held, alone);
 }

@@ -71,7 +71,7 @@ fn others() -> Vec<(&'static str, Vec<u8>, &'static str)> {
                 bytes[8..10].copy_from_slice(&(MAJOR + 1).to_le_bytes());
                 crc(bytes);
             }),
-            "format 2.0",
+            "format 3.0",
         ),
         (
             "far newer",

@@ -140,3 +140,8 @@ fn mappings_cut_at_every_place() {
 fn threads_and_their_heirs() {
     check("exact_threads.c", &["-pthread"]);
 }
+
+#[test]
+fn more_blocks_than_a_word_holds() {
+    check("exact_many.c", &["-pthread"]);
+}

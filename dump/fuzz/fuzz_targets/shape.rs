@@ -10,7 +10,7 @@ use pyshim_dump::blob::{Census, Change, Point, SiteCensus, Timeline};
 use pyshim_dump::heap::Heap;
 use pyshim_dump::layout::{
     Beside, BlobCopy, BlobKind, BlobSlot, Counters, Extent, ExtentKind, HEADER_LEN, Header, MAGIC,
-    MAJOR, Moments, SEALED_LEN, SITES_FIRST,
+    MAJOR, FURTHER, Further, Moments, SEALED_LEN, SITES,
 };
 use pyshim_dump::record::{self, Code, Context, FRAMING, Frame, Module, Origin, Process, Record};
 
@@ -33,8 +33,9 @@ const fn slot_of(blob: BlobKind) -> usize {
 }
 
 /// The lengths of the arrays in the dump to begin with.
-const COUNTERS_LEN: usize = SITES_FIRST as usize * size_of::<Counters>();
-const MOMENTS_LEN: usize = SITES_FIRST as usize * size_of::<Moments>();
+const COUNTERS_LEN: usize = SITES.first as usize * size_of::<Counters>();
+const MOMENTS_LEN: usize = SITES.first as usize * size_of::<Moments>();
+const FURTHER_LEN: usize = FURTHER.first as usize * size_of::<Further>();
 
 /// Room for the log of that dump, and for each blob.
 const LOG_ROOM: usize = 16 << 10;
@@ -229,7 +230,7 @@ fn set64(dump: &mut [u8], at: usize, value: u64) {
     dump[at..at + 8].copy_from_slice(&value.to_le_bytes());
 }
 
-/// A small dump that has something of everything. Its two arrays share their
+/// A small dump that has something of everything. Its arrays share their
 /// place with the log and the blobs: half the bytes, and twice the speed.
 fn first() -> Vec<u8> {
     let (mut log, mut context) = (Vec::new(), Context::new());
@@ -239,13 +240,15 @@ fn first() -> Vec<u8> {
     let blobs =
         [timeline().encode(), census(40).encode(), census(90).encode(), heap::first().encode()];
 
-    let mut dump = vec![0; HEADER_LEN + COUNTERS_LEN];
+    let room = LOG_ROOM + SLOTS.len() * BLOB_ROOM;
+    let mut dump = vec![0; HEADER_LEN + room.max(COUNTERS_LEN).max(MOMENTS_LEN).max(FURTHER_LEN)];
     dump[..MAGIC.len()].copy_from_slice(&MAGIC);
     let version = offset_of!(Header, major);
     dump[version..version + 2].copy_from_slice(&MAJOR.to_le_bytes());
     set32(&mut dump, offset_of!(Header, header_len), HEADER_LEN as u32);
     set32(&mut dump, offset_of!(Header, site_count), 8);
     set32(&mut dump, offset_of!(Header, peak_bank), 2);
+    set32(&mut dump, offset_of!(Header, further_count), FURTHER.first);
     set32(&mut dump, offset_of!(Header, end_kind), 1);
     set32(&mut dump, offset_of!(Header, sealed), 1);
     set64(&mut dump, offset_of!(Header, final_ns), 90_000_000);
@@ -258,6 +261,7 @@ fn first() -> Vec<u8> {
         (ExtentKind::Log, LOG_ROOM),
         (ExtentKind::Counters, COUNTERS_LEN),
         (ExtentKind::Moments, MOMENTS_LEN),
+        (ExtentKind::Further, FURTHER_LEN),
     ];
     for (index, (kind, len)) in parts.into_iter().enumerate() {
         let at = offset_of!(Header, extents) + index * size_of::<Extent>();

@@ -1,15 +1,16 @@
 //! Finds the parts of a dump in its bytes. Nothing is taken from there unchecked.
 
 use core::mem::{offset_of, size_of};
+use std::collections::HashMap;
 
 use super::{Amount, End, Snapshots, Totals};
 use crate::blob::SiteNumbers;
 use crate::error::Error;
 use crate::heap::Heap;
 use crate::layout::{
-    BLOBS, Beside, BlobCopy, BlobKind, BlobSlot, Counters, EndKind, Extent, ExtentKind, HEADER_LEN,
-    Header, MAGIC, MAJOR, MAX_EXTENTS, Moments, SEALED_LEN, Snapshot, SnapshotState, Tally,
-    sites_through,
+    BEYOND, BLOBS, Beside, BlobCopy, BlobKind, BlobSlot, Counters, EndKind, Extent, ExtentKind,
+    FURTHER, Further, Growth, HEADER_LEN, Header, MAGIC, MAJOR, MAX_EXTENTS, Moments, SEALED_LEN,
+    SITES, SnapshotState, Tally, Wide,
 };
 
 /// An extent, checked to lie inside the file.
@@ -29,11 +30,17 @@ struct Array {
 }
 
 impl Array {
-    fn new(file: &File, extents: &[Piece], kind: ExtentKind, item: usize) -> Result<Array, Error> {
+    fn new<T>(
+        file: &File,
+        extents: &[Piece],
+        kind: ExtentKind,
+        growth: Growth,
+    ) -> Result<Array, Error> {
+        let item = size_of::<T>();
         let mut array = Array { pieces: Vec::new(), item, len: 0 };
         for piece in extents.iter().filter(|piece| piece.kind == kind as u32) {
             let first = array.len as u64;
-            let wanted = sites_through(array.pieces.len() as u32);
+            let wanted = growth.through(array.pieces.len() as u32);
             let items = (piece.len / item) as u64;
             if piece.index as usize != array.pieces.len() || first + items != wanted {
                 return Err(file.corrupt("the list of extents", offset_of!(Header, extents)));
@@ -51,13 +58,18 @@ impl Array {
     }
 }
 
+/// What the seal covers.
+const ARRAYS: [ExtentKind; 3] = [ExtentKind::Counters, ExtentKind::Moments, ExtentKind::Further];
+
 /// The counters and moments of all sites, where a running process keeps them.
 pub(super) struct Arrays<'f, 'a> {
     file: &'f File<'a>,
     counters: Array,
     moments: Array,
+    /// Where sites have their [`Further`], if they have one.
+    further: HashMap<u32, usize>,
     count: usize,
-    /// Where the peak is within the moments of a site.
+    /// Which of the peaks to read.
     peak: Option<usize>,
 }
 
@@ -65,14 +77,19 @@ impl<'f, 'a> Arrays<'f, 'a> {
     pub(super) fn new(file: &'f File<'a>, extents: &[Piece]) -> Result<Arrays<'f, 'a>, Error> {
         let at = offset_of!(Header, site_count);
         let count = file.u32(at) as usize;
-        let counters = Array::new(file, extents, ExtentKind::Counters, size_of::<Counters>())?;
-        let moments = Array::new(file, extents, ExtentKind::Moments, size_of::<Moments>())?;
+        let counters = Array::new::<Counters>(file, extents, ExtentKind::Counters, SITES)?;
+        let moments = Array::new::<Moments>(file, extents, ExtentKind::Moments, SITES)?;
         if count > counters.len || count > moments.len {
             return Err(file.corrupt("the number of sites", at));
         }
-        let bank = (file.u32(offset_of!(Header, peak_bank)) as usize).checked_sub(1);
-        let peak = bank.map(|bank| offset_of!(Moments, peak) + bank * size_of::<Snapshot>());
-        Ok(Arrays { file, counters, moments, count, peak })
+        let further = Array::new::<Further>(file, extents, ExtentKind::Further, FURTHER)?;
+        let used = (file.u32(offset_of!(Header, further_count)) as usize).min(further.len);
+        let owned =
+            |at: usize| Some((file.u32(at + offset_of!(Further, owner)).checked_sub(1)?, at));
+        let further =
+            (0..used).filter_map(|place| further.offset(place)).filter_map(owned).collect();
+        let peak = (file.u32(offset_of!(Header, peak_bank)) as usize).checked_sub(1);
+        Ok(Arrays { file, counters, moments, further, count, peak })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -82,16 +99,28 @@ impl<'f, 'a> Arrays<'f, 'a> {
     /// Those of one of the sites.
     pub(super) fn numbers(&self, id: usize) -> SiteNumbers {
         let at = self.counters.offset(id).zip(self.moments.offset(id));
-        let Some((at, moment)) = at else { return SiteNumbers::default() };
-        let held = self.file.tally(at + offset_of!(Counters, held));
-        let free = self.file.tally(at + offset_of!(Counters, free));
+        let Some((at, moments)) = at else { return SiteNumbers::default() };
+        let mut totals = self.file.tally(at + offset_of!(Counters, held));
+        let further = u32::try_from(id).ok().and_then(|id| self.further.get(&id).copied());
+        if let Some(further) = further {
+            let free = self.file.tally(further + offset_of!(Further, free));
+            let allocated = self.file.wide(further + offset_of!(Further, allocated));
+            let freed = self.file.wide(further + offset_of!(Further, freed));
+            totals.allocated = totals.allocated + free.allocated + allocated;
+            totals.freed = totals.freed + free.freed + freed;
+        }
+        let moment = |place: usize, wide: usize| match self.file.u64(moments + place) {
+            BEYOND => further.map_or(Amount::default(), |further| self.file.wide(further + wide)),
+            word => Amount::of(word),
+        };
+        let peak = |bank| {
+            let place = offset_of!(Moments, peak) + bank * size_of::<u64>();
+            moment(place, offset_of!(Further, peak) + bank * size_of::<Wide>())
+        };
         SiteNumbers {
-            totals: Totals {
-                allocated: held.allocated + free.allocated,
-                freed: held.freed + free.freed,
-            },
-            peak: self.peak.map_or(Amount::default(), |peak| self.file.amount(moment + peak)),
-            last: self.file.amount(moment + offset_of!(Moments, last)),
+            totals,
+            peak: self.peak.map_or(Amount::default(), peak),
+            last: moment(offset_of!(Moments, last), offset_of!(Further, last)),
         }
     }
 }
@@ -112,24 +141,30 @@ impl<'a> File<'a> {
         bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 
-    pub(super) fn amount(&self, at: usize) -> Amount {
+    /// A [`Wide`].
+    fn wide(&self, at: usize) -> Amount {
         Amount {
-            bytes: self.u64(at + offset_of!(Snapshot, bytes)),
-            blocks: self.u64(at + offset_of!(Snapshot, blocks)),
+            bytes: self.u64(at + offset_of!(Wide, bytes)),
+            blocks: self.u64(at + offset_of!(Wide, blocks)),
         }
     }
 
-    pub(super) fn tally(&self, at: usize) -> Totals {
+    /// A [`Tally`].
+    fn tally(&self, at: usize) -> Totals {
         Totals {
-            allocated: Amount {
-                blocks: self.u64(at + offset_of!(Tally, allocated_blocks)),
-                bytes: self.u64(at + offset_of!(Tally, allocated_bytes)),
-            },
-            freed: Amount {
-                blocks: self.u64(at + offset_of!(Tally, freed_blocks)),
-                bytes: self.u64(at + offset_of!(Tally, freed_bytes)),
-            },
+            allocated: Amount::of(self.u64(at + offset_of!(Tally, allocated))),
+            freed: Amount::of(self.u64(at + offset_of!(Tally, freed))),
         }
+    }
+
+    /// Whether the arrays may lack something: amounts were on their way when they were read, or some
+    /// have found no room in the file.
+    pub(super) fn lacks_amounts(&self, extents: &[Piece]) -> bool {
+        let further = extents.iter().filter(|piece| piece.kind == ExtentKind::Further as u32);
+        let room: usize = further.map(|piece| piece.len / size_of::<Further>()).sum();
+        let is_packed = self.blob(BlobKind::Numbers).is_ok_and(|numbers| numbers.is_some());
+        let used = self.u32(offset_of!(Header, further_count)) as usize;
+        !self.u64(offset_of!(Header, moves)).is_multiple_of(2) || (used > room && !is_packed)
     }
 
     pub(super) fn corrupt(&self, what: &'static str, at: usize) -> Error {
@@ -189,8 +224,7 @@ impl<'a> File<'a> {
         crc.update(&[0; 4]);
         crc.update(self.bytes.get(at + 4..SEALED_LEN).unwrap_or_default());
         for piece in self.extents()? {
-            if piece.kind == ExtentKind::Counters as u32 || piece.kind == ExtentKind::Moments as u32
-            {
+            if ARRAYS.iter().any(|kind| piece.kind == *kind as u32) {
                 crc.update(self.slice(piece.offset, piece.len).unwrap_or_default());
             }
         }

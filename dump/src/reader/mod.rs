@@ -11,6 +11,7 @@ mod parse;
 
 pub use pack::pack;
 
+use crate::amount;
 use crate::blob::{Census, Timeline};
 use crate::heap::Heap;
 use crate::layout::{EndKind, GAUGES, Gauge, LOSSES, Lost};
@@ -198,6 +199,14 @@ impl Dump {
         let known = |module: &Module| module.loaded.id < stack.modules_known;
         let (known, later) = self.modules.split_at(self.modules.partition_point(known));
         known.iter().rev().find(holds).or_else(|| later.iter().find(holds))
+    }
+}
+
+impl Amount {
+    /// That of a word.
+    fn of(word: u64) -> Amount {
+        let (blocks, bytes) = amount::unpack(word);
+        Amount { blocks, bytes }
     }
 }
 

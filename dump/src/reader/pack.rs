@@ -1,8 +1,8 @@
 //! Packs a dump that nobody writes any more.
 //!
-//! While a process runs, each site has 112 bytes of counters at a fixed place,
-//! and logs and blobs have room to grow. Once it has ended, most of that is
-//! zeros: what is left takes a third of the file, or less.
+//! While a process runs, each site has counters and moments at fixed places, and logs and blobs have
+//! room to grow. Once it has ended, most of that is zeros: what is left takes half of the file, or
+//! less.
 
 use core::mem::{offset_of, size_of};
 

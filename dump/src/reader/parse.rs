@@ -61,6 +61,7 @@ impl Dump {
         }
 
         let extents = file.extents()?;
+        dump.inexact |= file.lacks_amounts(&extents);
         dump.read_arrays(&file, &extents)?;
         dump.read_log(&file, &extents)?;
         if let Some(bytes) = file.blob(BlobKind::Timeline)? {

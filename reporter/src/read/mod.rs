@@ -8,11 +8,13 @@ pub mod snapshot;
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::mem::offset_of;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
+use pyshim_dump::layout::{Header, MAGIC};
 use pyshim_dump::{Dump, Error};
 
 pub use locate::locate;
@@ -119,7 +121,27 @@ fn bytes(path: &Path) -> Result<Vec<u8>, String> {
     if !meta.is_file() {
         return Err("is not a regular file; name a dump, such as pyshim.4242.dump".into());
     }
-    fs::read(path).map_err(|error| explain(&error))
+    let mut bytes = fs::read(path).map_err(|error| explain(&error))?;
+    for _ in 0..ATTEMPTS {
+        if is_steady(path, &bytes) {
+            break;
+        }
+        sleep(PAUSE);
+        bytes = fs::read(path).map_err(|error| explain(&error))?;
+    }
+    Ok(bytes)
+}
+
+/// Whether no amount went from one place of the file to another while this was read (it would be in
+/// both, or in neither). Where a process was killed just then, that shows in the dump.
+fn is_steady(path: &Path, bytes: &[u8]) -> bool {
+    let place = offset_of!(Header, moves);
+    let Some(then) = bytes.get(place..place + 8).filter(|_| bytes.starts_with(&MAGIC)) else {
+        return true;
+    };
+    let mut now = [0; 8];
+    let read = fs::File::open(path).and_then(|file| file.read_exact_at(&mut now, place as u64));
+    read.is_err() || (then == now && now[0] & 1 == 0)
 }
 
 fn explain(error: &io::Error) -> String {
@@ -136,5 +158,36 @@ fn explain(error: &io::Error) -> String {
             )
         }
         _ => format!("cannot be read: {what}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pyshim_dump::layout::HEADER_LEN;
+
+    use super::*;
+
+    /// While amounts are on their way in the arrays, the file is read again.
+    #[test]
+    fn what_moves_is_read_when_it_has_moved() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("it.dump");
+        let place = offset_of!(Header, moves);
+        let mut content = vec![0; 2 * HEADER_LEN];
+        content[..MAGIC.len()].copy_from_slice(&MAGIC);
+        content[place] = 3;
+        fs::write(&path, &content).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                sleep(2 * PAUSE);
+                let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+                file.write_at(&[4], place as u64).unwrap();
+            });
+            assert_eq!(bytes(&path).unwrap()[place], 4);
+        });
+        // What was read is not what stands there any more.
+        assert!(!is_steady(&path, &content));
+        content[place] = 4;
+        assert!(is_steady(&path, &content));
     }
 }

@@ -6,15 +6,16 @@ pub mod heap;
 
 use std::mem::{offset_of, size_of};
 
-use pyshim_dump::Dump;
 use pyshim_dump::blob::{Census, Change, Point, SiteCensus, Timeline};
 use pyshim_dump::heap::Heap;
 use pyshim_dump::histogram::bucket;
 use pyshim_dump::layout::{
-    Beside, BlobCopy, BlobKind, BlobSlot, Counters, EndKind, Extent, ExtentKind, Gauge, HEADER_LEN,
-    Header, Lost, MAGIC, MAJOR, Moments, SEALED_LEN, Snapshot, Tally, sites_through,
+    BEYOND, Beside, BlobCopy, BlobKind, BlobSlot, Counters, EndKind, Extent, ExtentKind, FURTHER,
+    Further, Gauge, HEADER_LEN, Header, Lost, MAGIC, MAJOR, Moments, SEALED_LEN, SITES, Tally,
+    Wide,
 };
 use pyshim_dump::record::{self, Code, Frame, Module, Origin, Process, Record};
+use pyshim_dump::{Dump, amount};
 
 /// Counters of a site.
 #[derive(Clone, Copy, Debug, Default)]
@@ -272,27 +273,36 @@ impl Maker {
         let mut file = self.header.clone();
         let mut extents = Vec::new();
         let count = self.sites.len() as u64;
-        for (kind, item) in [
-            (ExtentKind::Counters, size_of::<Counters>()),
-            (ExtentKind::Moments, size_of::<Moments>()),
+        let large: Vec<u32> =
+            (0..count as u32).filter(|&id| self.sites[id as usize].is_large()).collect();
+        // (The first place is nobody's.)
+        let places = large.len() as u64 + 1;
+        for (kind, item, growth, count) in [
+            (ExtentKind::Counters, size_of::<Counters>(), SITES, count),
+            (ExtentKind::Moments, size_of::<Moments>(), SITES, count),
+            (ExtentKind::Further, size_of::<Further>(), FURTHER, places),
         ] {
-            let mut first = 0u64;
             for index in 0.. {
-                let end = sites_through(index);
+                let (first, end) = (growth.before(index), growth.through(index));
                 let mut bytes = vec![0; (end - first) as usize * item];
-                for (slot, id) in bytes.chunks_exact_mut(item).zip(first..end) {
-                    if let Some(numbers) = self.sites.get(id as usize) {
-                        write_slot(kind, slot, numbers);
+                for (slot, at) in bytes.chunks_exact_mut(item).zip(first as usize..) {
+                    if kind == ExtentKind::Further {
+                        let owner = at.checked_sub(1).and_then(|at| large.get(at));
+                        owner
+                            .iter()
+                            .for_each(|&&id| self.sites[id as usize].write_further(id, slot));
+                    } else if let Some(numbers) = self.sites.get(at) {
+                        numbers.write(kind, slot);
                     }
                 }
                 extents.push((kind, index, file.len(), bytes.len()));
                 file.extend(bytes);
-                first = end;
                 if end >= count {
                     break;
                 }
             }
         }
+        set32(&mut file, offset_of!(Header, further_count), places as u32);
         let room = self.log.len().next_multiple_of(4096).max(4096);
         extents.push((ExtentKind::Log, 0, file.len(), room));
         file.extend(&self.log);
@@ -350,19 +360,35 @@ impl Maker {
     }
 }
 
-fn write_slot(kind: ExtentKind, slot: &mut [u8], numbers: &Numbers) {
-    if kind == ExtentKind::Counters {
-        let held = offset_of!(Counters, held);
-        set64(slot, held + offset_of!(Tally, allocated_blocks), numbers.allocated.0);
-        set64(slot, held + offset_of!(Tally, allocated_bytes), numbers.allocated.1);
-        set64(slot, held + offset_of!(Tally, freed_blocks), numbers.freed.0);
-        set64(slot, held + offset_of!(Tally, freed_bytes), numbers.freed.1);
-    } else {
-        for (at, amount) in
-            [(offset_of!(Moments, peak), numbers.peak), (offset_of!(Moments, last), numbers.last)]
-        {
-            set64(slot, at + offset_of!(Snapshot, blocks), amount.0);
-            set64(slot, at + offset_of!(Snapshot, bytes), amount.1);
+impl Numbers {
+    /// Whether words are too small for them.
+    fn is_large(&self) -> bool {
+        let all = [self.allocated, self.freed, self.peak, self.last];
+        all.iter().any(|&(blocks, bytes)| amount::pack(blocks, bytes).is_none())
+    }
+
+    fn write(&self, kind: ExtentKind, slot: &mut [u8]) {
+        let word = |(blocks, bytes)| amount::pack(blocks, bytes).filter(|_| !self.is_large());
+        if kind == ExtentKind::Counters {
+            let held = offset_of!(Counters, held);
+            set64(slot, held + offset_of!(Tally, allocated), word(self.allocated).unwrap_or(0));
+            set64(slot, held + offset_of!(Tally, freed), word(self.freed).unwrap_or(0));
+        } else {
+            set64(slot, offset_of!(Moments, peak), word(self.peak).unwrap_or(BEYOND));
+            set64(slot, offset_of!(Moments, last), word(self.last).unwrap_or(BEYOND));
+        }
+    }
+
+    fn write_further(&self, id: u32, slot: &mut [u8]) {
+        set32(slot, offset_of!(Further, owner), id + 1);
+        for (at, (blocks, bytes)) in [
+            (offset_of!(Further, allocated), self.allocated),
+            (offset_of!(Further, freed), self.freed),
+            (offset_of!(Further, peak), self.peak),
+            (offset_of!(Further, last), self.last),
+        ] {
+            set64(slot, at + offset_of!(Wide, blocks), blocks);
+            set64(slot, at + offset_of!(Wide, bytes), bytes);
         }
     }
 }

@@ -66,12 +66,10 @@ impl Keeper {
         let count = store::site_count();
         self.last.resize(count as usize, (0, 0));
         for (site, last) in (0..count).zip(&mut self.last) {
-            let counters = store::counters(site);
-            point.allocated_blocks += counters.held.allocated_blocks.load(Relaxed)
-                + counters.free.allocated_blocks.load(Relaxed);
-            point.allocated_bytes += counters.held.allocated_bytes.load(Relaxed)
-                + counters.free.allocated_bytes.load(Relaxed);
-            let (blocks, bytes) = store::live(site);
+            let (came, went) = store::totals(site);
+            point.allocated_blocks = point.allocated_blocks.wrapping_add(came.0);
+            point.allocated_bytes = point.allocated_bytes.wrapping_add(came.1);
+            let (blocks, bytes) = (came.0.saturating_sub(went.0), came.1.saturating_sub(went.1));
             if *last != (blocks, bytes) {
                 *last = (blocks, bytes);
                 point.changes.push(Change { site, bytes, blocks });

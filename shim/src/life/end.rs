@@ -9,7 +9,7 @@ use crate::collector::{self, census, gauges};
 use crate::guard::Guard;
 use crate::python::{self, state};
 use crate::sites;
-use crate::store::{self, STORE};
+use crate::store::{self, Moment, STORE};
 use crate::{peak, snapshot, sys};
 
 use super::fork::{be_born, is_unborn};
@@ -54,11 +54,9 @@ fn take_final(guard: &Guard) {
     python::hooks::note_absence();
     let mut live = 0;
     for site in 0..store::site_count() {
-        let (blocks, bytes) = store::live(site);
-        live += bytes;
-        let last = &store::moments(site).last;
-        last.bytes.store(bytes, Relaxed);
-        last.blocks.store(blocks, Relaxed);
+        let amounts = store::live(site);
+        live += amounts.1;
+        store::note_moment(site, Moment::Last, amounts);
     }
     store::header().final_ns.store(since_start_ns().max(1), SeqCst);
     let smaps = gauges::take();

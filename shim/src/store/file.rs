@@ -3,12 +3,13 @@
 use core::sync::atomic::Ordering::{Relaxed, Release};
 
 use pyshim_dump::layout::{
-    Counters, ExtentKind, HEADER_LEN, Header, LOG_EXTENT_MAX, LOG_EXTENT_MIN, Lost, MAGIC, MAJOR,
-    MAX_EXTENTS, MINOR, Moments, sites_through,
+    Counters, ExtentKind, FURTHER as FURTHER_GROWTH, Further, HEADER_LEN, Header, LOG_EXTENT_MAX,
+    LOG_EXTENT_MIN, Lost, MAGIC, MAJOR, MAX_EXTENTS, MINOR, Moments, SITES,
 };
 
 use super::{
-    CAPACITY, COUNTERS, Failure, HEADER, MAX_SITES, MOMENTS, Part, Store, has_room, header, lose,
+    CAPACITY, COUNTERS, FURTHER, FURTHER_CAPACITY, Failure, HEADER, MAX_FURTHER, MAX_SITES,
+    MOMENTS, Part, Store, has_further_room, header, lose, site_count,
 };
 use crate::sys::{self, Errno};
 
@@ -60,8 +61,13 @@ impl Store {
         self.log_used = 0;
         header.extent_count.store(0, Relaxed);
         header.log_len.store(0, Relaxed);
+        self.further_extents = 0;
         while self.file_sites == 0 || self.file_sites < header.site_count.load(Relaxed) {
             self.grow_arrays(fd)?;
+        }
+        FURTHER_CAPACITY.store(0, Relaxed);
+        while !has_further_room() {
+            self.grow_further(fd)?;
         }
         self.grow_log(fd)?;
         identity.write();
@@ -98,31 +104,53 @@ impl Store {
         Ok(())
     }
 
-    /// Doubles the number of sites that the file holds.
+    /// Makes the file hold more sites.
     fn grow_arrays(&mut self, fd: i32) -> Result<(), Failure> {
         let index = self.array_extents;
-        let first = if index == 0 { 0 } else { sites_through(index - 1) } as usize;
-        let sites = sites_through(index) as usize - first;
-        if first + sites > MAX_SITES as usize {
+        let (first, end) = (SITES.before(index) as usize, SITES.through(index) as usize);
+        if end > MAX_SITES as usize {
             return Err(Failure::SizeLimit);
         }
         // Room for both before either is listed: the reader wants as many of one as of the other.
         if header().extent_count.load(Relaxed) as usize + 2 > MAX_EXTENTS {
             return Err(Failure::SizeLimit);
         }
-        let counters = Part::<Counters>::new(&COUNTERS, first, sites);
-        let moments = Part::<Moments>::new(&MOMENTS, first, sites);
+        let counters = Part::<Counters>::new(&COUNTERS, first, end - first);
+        let moments = Part::<Moments>::new(&MOMENTS, first, end - first);
         let counters_at = self.grow_file(fd, counters.len as u64)?;
         let moments_at = self.grow_file(fd, moments.len as u64)?;
         // Sites that are counted before there is a file.
-        let used = (header().site_count.load(Relaxed) as usize).saturating_sub(first).min(sites);
+        let used = (header().site_count.load(Relaxed) as usize).saturating_sub(first);
         counters.map(used, fd, counters_at)?;
         moments.map(used, fd, moments_at)?;
         self.add_extent(ExtentKind::Counters, index, counters_at, counters.len as u64)?;
         self.add_extent(ExtentKind::Moments, index, moments_at, moments.len as u64)?;
         self.array_extents = index + 1;
-        self.file_sites = (first + sites) as u32;
+        self.file_sites = end as u32;
         CAPACITY.store(self.file_sites, Release);
+        Ok(())
+    }
+
+    /// Makes the file hold more of [`Further`].
+    fn grow_further(&mut self, fd: i32) -> Result<(), Failure> {
+        let index = self.further_extents;
+        let (first, end) = (FURTHER_GROWTH.before(index), FURTHER_GROWTH.through(index));
+        if end > u64::from(MAX_FURTHER) {
+            return Err(Failure::SizeLimit);
+        }
+        let first = first as usize;
+        let part = Part::<Further>::new(&FURTHER, first, end as usize - first);
+        let at = self.grow_file(fd, part.len as u64)?;
+        // Mostly none: they are given out before the file has room for them only where many sites need
+        // one at a time. Then others may be counting there.
+        let used = (header().further_count.load(Relaxed) as usize).saturating_sub(first);
+        if used > 0 && self.exists() {
+            header().inexact.store(1, Relaxed);
+        }
+        part.map(used, fd, at)?;
+        self.add_extent(ExtentKind::Further, index, at, part.len as u64)?;
+        self.further_extents = index + 1;
+        FURTHER_CAPACITY.store(end as u32, Release);
         Ok(())
     }
 
@@ -165,7 +193,9 @@ impl Store {
 
     /// Makes sure that another site id can be given out.
     pub fn make_room(&mut self) -> bool {
-        has_room() || self.grow(Store::grow_arrays).is_ok()
+        let has_sites = site_count() < CAPACITY.load(Relaxed);
+        (has_sites || self.grow(Store::grow_arrays).is_ok())
+            && (has_further_room() || self.grow(Store::grow_further).is_ok())
     }
 
     /// Makes the file larger, or notes that it cannot be.

@@ -13,11 +13,12 @@ mod blobs;
 mod file;
 mod log;
 mod seal;
+mod tally;
 
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed, Ordering::Release};
 use std::collections::VecDeque;
 
-use pyshim_dump::layout::{Counters, HEADER_LEN, Header, Lost, Moments};
+use pyshim_dump::layout::{self, Counters, Further, HEADER_LEN, Header, Lost, Moments};
 
 use crate::spin::SpinLock;
 use crate::sys::{self, Errno};
@@ -25,13 +26,23 @@ use crate::sys::{self, Errno};
 pub use blobs::HeapPlace;
 pub use file::Identity;
 pub use log::Batch;
+pub use tally::{
+    Moment, Side, add_any, add_one, add_wide, counter, live, note_moment, take_wide, totals,
+};
 
 /// Sites that the arrays have room for.
 pub const MAX_SITES: u32 = 1 << 18;
 
+/// Places of [`FURTHER`]: as many as sites, and more.
+const MAX_FURTHER: u32 = layout::FURTHER.holding(MAX_SITES as u64) as u32;
+
 static HEADER: AtomicPtr<Header> = AtomicPtr::new(core::ptr::null_mut());
 static COUNTERS: AtomicPtr<Counters> = AtomicPtr::new(core::ptr::null_mut());
 static MOMENTS: AtomicPtr<Moments> = AtomicPtr::new(core::ptr::null_mut());
+/// Grows with the sites that need one, each of which has its place in [`tally`].
+static FURTHER: AtomicPtr<Further> = AtomicPtr::new(core::ptr::null_mut());
+/// Elements of it that the file holds.
+static FURTHER_CAPACITY: AtomicU32 = AtomicU32::new(0);
 /// Sites that may be given out: those whose counters the file holds.
 static CAPACITY: AtomicU32 = AtomicU32::new(0);
 
@@ -44,6 +55,7 @@ pub struct Store {
     path: Vec<u8>,
     identity: (u64, u64),
     array_extents: u32,
+    further_extents: u32,
     /// Sites whose counters the file holds.
     file_sites: u32,
     log_extents: u32,
@@ -68,6 +80,7 @@ impl Store {
             path: Vec::new(),
             identity: (0, 0),
             array_extents: 0,
+            further_extents: 0,
             file_sites: 0,
             log_extents: 0,
             log: core::ptr::null_mut(),
@@ -99,6 +112,7 @@ impl Store {
         *self = Store::new();
         // Until there is a file, the memory behind the arrays holds all that may come.
         CAPACITY.store(MAX_SITES, Relaxed);
+        FURTHER_CAPACITY.store(MAX_FURTHER, Relaxed);
     }
 }
 
@@ -125,43 +139,54 @@ impl From<Errno> for Failure {
 
 /// Sets up the memory that is counted in; `false` if there is none.
 pub fn prepare() -> bool {
-    let counters = sys::reserve_for_file(MAX_SITES as usize * size_of::<Counters>());
-    let moments = sys::reserve_for_file(MAX_SITES as usize * size_of::<Moments>());
+    fn reserve<T>(array: &AtomicPtr<T>, items: usize) -> bool {
+        let memory = sys::reserve_for_file(items * size_of::<T>());
+        memory.map(|memory| array.store(memory.cast(), Release)).is_ok()
+    }
+    let sites = MAX_SITES as usize;
+    // A header is no more than its page.
     let header = sys::reserve_for_file(HEADER_LEN);
-    let (Ok(counters), Ok(moments), Ok(header)) = (counters, moments, header) else {
-        return false;
-    };
-    COUNTERS.store(counters.cast(), Release);
-    MOMENTS.store(moments.cast(), Release);
-    HEADER.store(header.cast(), Release);
-    true
+    header.map(|header| HEADER.store(header.cast(), Release)).is_ok()
+        && reserve(&COUNTERS, sites)
+        && reserve(&MOMENTS, sites)
+        && reserve(&FURTHER, MAX_FURTHER as usize)
+        && tally::prepare()
 }
 
 /// In a forked child: what it counts from now on is not its parent's. `false` if that failed.
 pub fn leave_file() -> bool {
-    let maps = [
-        (COUNTERS.load(Relaxed).cast(), MAX_SITES as usize * size_of::<Counters>()),
-        (MOMENTS.load(Relaxed).cast(), MAX_SITES as usize * size_of::<Moments>()),
-        (HEADER.load(Relaxed).cast(), HEADER_LEN),
-    ];
+    let mut maps = ranges().into_iter().map(|(start, end)| (start as *mut u8, end - start));
     // SAFETY: the ranges are our own, made of atomics for which zero is valid; the child has one
     // thread, which is here.
-    maps.into_iter().all(|(at, len)| unsafe { sys::map_zero_over(at, len).is_ok() })
+    maps.all(|(at, len)| unsafe { sys::map_zero_over(at, len).is_ok() }) && tally::forget()
 }
 
 /// Whether another site id can be given out as things are.
 pub fn has_room() -> bool {
-    site_count() < CAPACITY.load(Relaxed)
+    site_count() < CAPACITY.load(Relaxed) && has_further_room()
 }
 
+/// Whether the file holds all of [`Further`] that may be needed until somebody asks again.
+fn has_further_room() -> bool {
+    let used = header().further_count.load(Relaxed);
+    (used + LEAST_FURTHER + used / 16).min(MAX_FURTHER) <= FURTHER_CAPACITY.load(Relaxed)
+}
+
+/// Each new site may need one, and older ones at any time.
+const LEAST_FURTHER: u32 = 32;
+
 /// Where the arrays and the header lie: start and end.
-pub fn ranges() -> [(usize, usize); 3] {
-    let range = |at: usize, len: usize| (at, at + len);
+pub fn ranges() -> [(usize, usize); 4] {
+    fn range<T>(array: &AtomicPtr<T>, len: usize) -> (usize, usize) {
+        let at = array.load(Relaxed) as usize;
+        (at, at + len)
+    }
     let sites = MAX_SITES as usize;
     [
-        range(COUNTERS.load(Relaxed) as usize, sites * size_of::<Counters>()),
-        range(MOMENTS.load(Relaxed) as usize, sites * size_of::<Moments>()),
-        range(HEADER.load(Relaxed) as usize, HEADER_LEN),
+        range(&COUNTERS, sites * size_of::<Counters>()),
+        range(&MOMENTS, sites * size_of::<Moments>()),
+        range(&FURTHER, MAX_FURTHER as usize * size_of::<Further>()),
+        range(&HEADER, HEADER_LEN),
     ]
 }
 
@@ -184,20 +209,6 @@ pub fn counters(site: u32) -> &'static Counters {
 pub fn moments(site: u32) -> &'static Moments {
     // SAFETY: as for `counters`.
     unsafe { &*MOMENTS.load(Relaxed).add((site & (MAX_SITES - 1)) as usize) }
-}
-
-/// Live blocks and bytes of a site. Exact when the site is quiet.
-pub fn live(site: u32) -> (u64, u64) {
-    let counters = counters(site);
-    let (held, free) = (&counters.held, &counters.free);
-    // Freed before allocated: a block that comes and goes in between is then counted live, never negative.
-    let freed_blocks =
-        held.freed_blocks.load(Relaxed).wrapping_add(free.freed_blocks.load(Relaxed));
-    let freed_bytes = held.freed_bytes.load(Relaxed).wrapping_add(free.freed_bytes.load(Relaxed));
-    let blocks =
-        held.allocated_blocks.load(Relaxed).wrapping_add(free.allocated_blocks.load(Relaxed));
-    let bytes = held.allocated_bytes.load(Relaxed).wrapping_add(free.allocated_bytes.load(Relaxed));
-    (blocks.saturating_sub(freed_blocks), bytes.saturating_sub(freed_bytes))
 }
 
 /// Sites given out so far.

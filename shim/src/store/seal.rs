@@ -2,9 +2,11 @@
 
 use core::sync::atomic::Ordering::{Relaxed, Release};
 
-use pyshim_dump::layout::{Counters, Moments, SEALED_LEN, sites_through};
+use pyshim_dump::layout::{
+    self, Counters, ExtentKind, Further, Growth, Moments, SEALED_LEN, SITES,
+};
 
-use super::{COUNTERS, HEADER, MOMENTS, Part, Store, header};
+use super::{COUNTERS, FURTHER, HEADER, MOMENTS, Part, Store, header};
 use crate::{packing, sys};
 
 impl Store {
@@ -30,11 +32,24 @@ impl Store {
         crc.update(unsafe {
             core::slice::from_raw_parts(HEADER.load(Relaxed).cast::<u8>(), SEALED_LEN)
         });
-        for index in 0..self.array_extents {
-            let first = if index == 0 { 0 } else { sites_through(index - 1) } as usize;
-            let sites = sites_through(index) as usize - first;
-            crc.update(Part::<Counters>::new(&COUNTERS, first, sites).bytes());
-            crc.update(Part::<Moments>::new(&MOMENTS, first, sites).bytes());
+        let part = |growth: Growth, index| {
+            let first = growth.before(index) as usize;
+            (first, growth.through(index) as usize - first)
+        };
+        // In the order in which the list has them.
+        let count = header().extent_count.load(Relaxed) as usize;
+        for extent in header().extents.iter().take(count) {
+            let (kind, index) = (extent.kind.load(Relaxed), extent.index.load(Relaxed));
+            if kind == ExtentKind::Counters as u32 {
+                let (first, sites) = part(SITES, index);
+                crc.update(Part::<Counters>::new(&COUNTERS, first, sites).bytes());
+            } else if kind == ExtentKind::Moments as u32 {
+                let (first, sites) = part(SITES, index);
+                crc.update(Part::<Moments>::new(&MOMENTS, first, sites).bytes());
+            } else if kind == ExtentKind::Further as u32 {
+                let (first, places) = part(layout::FURTHER, index);
+                crc.update(Part::<Further>::new(&FURTHER, first, places).bytes());
+            }
         }
         crc.finalize()
     }
