@@ -78,14 +78,14 @@ macro_rules! drawn {
     };
 }
 
-/// Goes to label 2 if the block may be in the live table; `$block` is the lower half of its address. Changes rax and r10. Operands: `factor`,
-/// `shift` and `here`, as in [`crate::live`].
+/// Goes to label 2 if the block may be in the live table; `$block` is the lower half of its address.
+/// Changes rax and r10. Operands: `shift` and `here`, as in [`crate::live`].
 macro_rules! unless_known {
     ($block:literal) => {
         concat!(
             "mov eax, ",
             $block,
-            "\nshr eax, 4\nimul eax, eax, {factor}\nshr eax, {shift}\n",
+            "\nshr eax, {shift}\nmovzx eax, ax\n",
             "lea r10, [rip + {here}]\ncmp byte ptr [r10 + rax], 0\njne 2f\n",
         )
     };

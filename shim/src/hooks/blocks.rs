@@ -107,7 +107,6 @@ pub unsafe extern "C" fn realloc(block: *mut c_void, size: usize) -> *mut c_void
         "mov rcx, rbp",
         "jmp {behind}",
         gate = sym GATE,
-        factor = const live::FACTOR,
         shift = const live::SHIFT,
         here = sym live::HERE,
         pool = sym real::POOL_BYTES,
@@ -132,7 +131,6 @@ pub unsafe extern "C" fn free(block: *mut c_void) {
         "jmp qword ptr [rip + {table} + {real}]",
         "2: jmp {behind}",
         gate = sym GATE,
-        factor = const live::FACTOR,
         shift = const live::SHIFT,
         here = sym live::HERE,
         pool = sym real::POOL_BYTES,
@@ -353,7 +351,21 @@ unsafe extern "C" fn realloc_at(
     {
         return moving.reallocate(size, Lock::Unknown, || real_realloc(block, size));
     }
+    if block.is_null() {
+        return realloc_nothing(size, sp, bp);
+    }
     the_long_way(block, size, sp, bp)
+}
+
+/// `realloc` of no block: an allocation.
+#[inline(never)]
+fn realloc_nothing(size: usize, sp: usize, bp: usize) -> *mut c_void {
+    #[inline(never)]
+    fn the_long_way(size: usize, sp: usize, bp: usize) -> *mut c_void {
+        allocate(size, sp, bp, || real_realloc(core::ptr::null_mut(), size))
+    }
+    let real = || real_realloc(core::ptr::null_mut(), size);
+    allocate_quickly(size, sp, bp, real, || the_long_way(size, sp, bp))
 }
 
 #[inline(always)]

@@ -2,8 +2,8 @@
 //!
 //! There nearly every block that is freed is not in the table, and the table
 //! would only be read to find that out, with a cache miss or a page fault each.
-//! So a small table counts what is in the large one by a hash of the address; a
-//! count that is full stays.
+//! So a small table counts what is in the large one by some bits of the address: neighbours share a
+//! cache line of it, so that it takes none from the program's data. A count that is full stays.
 
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
@@ -12,17 +12,14 @@ use crate::sample;
 /// The counts; the code in [`crate::gate`] reads them too.
 pub static HERE: [AtomicU8; 1 << HERE_BITS] = [const { AtomicU8::new(0) }; 1 << HERE_BITS];
 const HERE_BITS: u32 = 16;
-/// The hash: what the address in units of 16 bytes is multiplied by, and how far that is shifted.
-/// Of 32 bits: the upper half of addresses makes little difference.
-pub const FACTOR: u32 = 0x9e37_79b1;
-/// See [`FACTOR`].
-pub const SHIFT: u32 = 32 - HERE_BITS;
+/// How far an address is shifted: a place counts what is in 64 bytes (and in what lies a multiple of
+/// 4 MiB from there). The code in [`crate::gate`] takes 16 bits of what is left.
+pub const SHIFT: u32 = 6;
 
 #[inline(always)]
 fn here(address: usize) -> &'static AtomicU8 {
-    let hash = (address as u32 >> 4).wrapping_mul(FACTOR) >> SHIFT;
-    // The shift keeps the index in range, so the check folds away.
-    &HERE[hash as usize & (HERE.len() - 1)]
+    // The mask keeps the index in range, so the check folds away.
+    &HERE[(address >> SHIFT) & (HERE.len() - 1)]
 }
 
 /// Whether a block at `address` may be in the live table; to be asked in sampled mode alone.

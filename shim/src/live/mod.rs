@@ -28,7 +28,7 @@ use core::sync::atomic::{
 use crate::epoch::{self, Birth, GENERATION_AT};
 use crate::sys;
 
-pub use here::{FACTOR, HERE, SHIFT, may_hold};
+pub use here::{HERE, SHIFT, may_hold};
 use here::{came, went};
 pub use quick::{Place, enter, look};
 pub use visit::{rename, visit, visit_addresses};

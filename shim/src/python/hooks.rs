@@ -38,7 +38,7 @@ const MEM: c_int = 1;
 const OBJECT: c_int = 2;
 
 /// Sizes that pymalloc serves itself (`SMALL_REQUEST_THRESHOLD`).
-const PYMALLOC_LARGEST: usize = 512;
+pub(super) const PYMALLOC_LARGEST: usize = 512;
 
 static GET: AtomicUsize = AtomicUsize::new(0);
 static SET: AtomicUsize = AtomicUsize::new(0);
@@ -71,6 +71,7 @@ pub fn install() {
     }
     // SAFETY: the functions of these names and types.
     let (get, set): (Get, Get) = unsafe { (core::mem::transmute(get), core::mem::transmute(set)) };
+    let mut raw_below = 0;
     for domain in [RAW, MEM, OBJECT] {
         let mut below = core::mem::MaybeUninit::<Allocator>::uninit();
         // SAFETY: a known domain is always filled in.
@@ -81,7 +82,16 @@ pub fn install() {
         // Whole before anybody can see it, and for good.
         let context: *mut Allocator = Box::into_raw(Box::new(below));
         let domain_is = if domain == RAW { Lock::Unknown } else { Lock::Held };
+        if domain == RAW {
+            raw_below = below.malloc as usize;
+        }
         let mut ours = functions(context, domain_is, sample::is_on());
+        // Without a context it is an allocator of the interpreter's own; if it is not that of raw
+        // blocks, it is pymalloc (or mimalloc, which asks the kernel alone).
+        let is_pymalloc = below.context.is_null() && below.malloc as usize != raw_below;
+        if domain_is == Lock::Held && sample::is_on() && is_pymalloc {
+            (ours.malloc, ours.calloc) = (passing::pymalloc_malloc, passing::pymalloc_calloc);
+        }
         // SAFETY: the interpreter copies the five words.
         unsafe { set(domain, &mut ours) };
     }
@@ -196,7 +206,8 @@ fn in_place() -> Option<bool> {
 /// (`debug_alloc_api_t` in `Objects/obmalloc.c`). Anything else is read through the kernel, so a
 /// guess costs nothing.
 fn reaches(malloc: usize, context: usize, depth: u32) -> bool {
-    let ours = [object_malloc as *const (), passing::object_malloc as *const ()];
+    let passing = [passing::object_malloc as *const (), passing::pymalloc_malloc as *const ()];
+    let ours = [object_malloc as *const (), passing[0], passing[1]];
     if ours.iter().any(|&it| it as usize == malloc) {
         return true;
     }
@@ -419,6 +430,26 @@ macro_rules! domain {
                     (below.realloc)(below.context, block, size)
                 })
             }
+            /// Of no block: an allocation.
+            #[inline(never)]
+            unsafe extern "C" fn of_nothing(
+                context: *mut c_void,
+                size: usize,
+                sp: usize,
+                bp: usize,
+            ) -> *mut c_void {
+                let nothing = core::ptr::null_mut();
+                match quick::look(origin($lock, size), Anchor { sp, bp }, $lock) {
+                    Some(known) => known.allocate(size, $lock, || {
+                        // SAFETY: as above.
+                        let below = unsafe { &*context.cast::<Allocator>() };
+                        // SAFETY: as above.
+                        unsafe { (below.realloc)(below.context, nothing, size) }
+                    }),
+                    // SAFETY: our caller's promises.
+                    None => unsafe { the_long_way(context, nothing, size, sp, bp) },
+                }
+            }
             let (at, anchor) = (block as usize, Anchor { sp, bp });
             match quick::look_at_both(at, origin($lock, size), anchor, $lock) {
                 Some(moving) => moving.reallocate(size, $lock, || {
@@ -428,6 +459,8 @@ macro_rules! domain {
                     unsafe { (below.realloc)(below.context, block, size) }
                 }),
                 // SAFETY: our caller's promises.
+                None if block.is_null() => unsafe { of_nothing(context, size, sp, bp) },
+                // SAFETY: as above.
                 None => unsafe { the_long_way(context, block, size, sp, bp) },
             }
         }

@@ -13,14 +13,16 @@ use crate::guard::{INSIDE, UNTIL_SAMPLE};
 use crate::live;
 use crate::python::state::FINALIZING;
 
-/// The four functions of a domain, and those of exact mode, which take what may not pass.
-macro_rules! domain {
-    ($malloc:ident, $calloc:ident, $realloc:ident, $free:ident) => {
+/// A domain's functions for new blocks, and those of exact mode, which take what may not pass. `$is_small`
+/// goes to label 3, straight on to the allocator below, where that cannot ask another one for the
+/// block.
+macro_rules! new_blocks {
+    ($malloc:ident, $calloc:ident, $behind_malloc:path, $behind_calloc:path, $is_small:ident) => {
         #[unsafe(naked)]
         pub(super) unsafe extern "C" fn $malloc(context: *mut c_void, size: usize) -> *mut c_void {
             naked_asm!(
                 ".cfi_startproc",
-                concat!(unless_gated!(), unless_drawn!("rsi")),
+                concat!(unless_gated!(), unless_drawn!("rsi"), $is_small!("rsi")),
                 call_below!(),
                 drawn!("rsi"),
                 "2: jmp {behind}",
@@ -29,7 +31,7 @@ macro_rules! domain {
                 inside = const INSIDE,
                 left = const UNTIL_SAMPLE,
                 real = const offset_of!(Allocator, malloc),
-                behind = sym hooks::$malloc,
+                behind = sym $behind_malloc,
             )
         }
 
@@ -45,7 +47,7 @@ macro_rules! domain {
                 "mov rax, rsi",
                 "imul rax, rdx",
                 "jo 2f",
-                unless_drawn!("rax"),
+                concat!(unless_drawn!("rax"), $is_small!("rax")),
                 call_below!(),
                 drawn!("rax"),
                 "2: jmp {behind}",
@@ -54,10 +56,32 @@ macro_rules! domain {
                 inside = const INSIDE,
                 left = const UNTIL_SAMPLE,
                 real = const offset_of!(Allocator, calloc),
-                behind = sym hooks::$calloc,
+                behind = sym $behind_calloc,
             )
         }
+    };
+}
 
+/// Of any allocator.
+macro_rules! never {
+    ($size:literal) => {
+        ""
+    };
+}
+
+/// Of pymalloc: what it does not hand on lies in its arenas, which are no blocks. (What it asks for to
+/// keep their list may then be drawn as a block of its own, every few thousand arenas.)
+macro_rules! if_small {
+    ($size:literal) => {
+        concat!("cmp ", $size, ", 512\njbe 3f\n")
+    };
+}
+
+const _: () = assert!(hooks::PYMALLOC_LARGEST == 512);
+
+/// A domain's functions for blocks that are there.
+macro_rules! old_blocks {
+    ($realloc:ident, $free:ident) => {
         #[unsafe(naked)]
         pub(super) unsafe extern "C" fn $realloc(
             context: *mut c_void,
@@ -72,8 +96,7 @@ macro_rules! domain {
                 "2: jmp {behind}",
                 ".cfi_endproc",
                 gate = sym GATE,
-                factor = const live::FACTOR,
-                shift = const live::SHIFT,
+                        shift = const live::SHIFT,
                 here = sym live::HERE,
                 inside = const INSIDE,
                 left = const UNTIL_SAMPLE,
@@ -94,8 +117,7 @@ macro_rules! domain {
                 ".cfi_endproc",
                 gate = sym GATE,
                 finalizing = sym FINALIZING,
-                factor = const live::FACTOR,
-                shift = const live::SHIFT,
+                        shift = const live::SHIFT,
                 here = sym live::HERE,
                 real = const offset_of!(Allocator, free),
                 behind = sym hooks::$free,
@@ -104,5 +126,8 @@ macro_rules! domain {
     };
 }
 
-domain!(raw_malloc, raw_calloc, raw_realloc, raw_free);
-domain!(object_malloc, object_calloc, object_realloc, object_free);
+new_blocks!(raw_malloc, raw_calloc, hooks::raw_malloc, hooks::raw_calloc, never);
+old_blocks!(raw_realloc, raw_free);
+new_blocks!(object_malloc, object_calloc, hooks::object_malloc, hooks::object_calloc, never);
+new_blocks!(pymalloc_malloc, pymalloc_calloc, hooks::object_malloc, hooks::object_calloc, if_small);
+old_blocks!(object_realloc, object_free);
