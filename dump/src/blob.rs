@@ -146,24 +146,11 @@ pub struct SiteCensus {
 impl Census {
     /// The bytes of the blob.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        put(&mut out, self.at_ms);
-        put(&mut out, self.sites.len() as u64);
-        let mut last = 0i64;
+        let mut writer = CensusWriter::new(self.at_ms, self.sites.len());
         for site in &self.sites {
-            put(&mut out, zigzag(i64::from(site.site) - last));
-            last = i64::from(site.site);
-            put(&mut out, site.largest);
-            put(&mut out, site.oldest_ms);
-            for buckets in [&site.sizes, &site.ages] {
-                put(&mut out, buckets.len() as u64);
-                for &(bucket, count) in buckets {
-                    put(&mut out, u64::from(bucket));
-                    put(&mut out, count);
-                }
-            }
+            writer.site((site.site, site.largest, site.oldest_ms), &site.sizes, &site.ages);
         }
-        out
+        writer.finish()
     }
 
     /// Reads what [`Census::encode`] wrote.
@@ -184,6 +171,48 @@ impl Census {
             });
         }
         Some(Census { at_ms, sites })
+    }
+}
+
+/// Writes a [`Census`] site by site.
+#[derive(Clone, Debug)]
+pub struct CensusWriter {
+    out: Vec<u8>,
+    last: i64,
+}
+
+impl CensusWriter {
+    /// Of so many sites.
+    pub fn new(at_ms: u64, sites: usize) -> CensusWriter {
+        let mut out = Vec::with_capacity(16 + sites * 12);
+        put(&mut out, at_ms);
+        put(&mut out, sites as u64);
+        CensusWriter { out, last: 0 }
+    }
+
+    /// The next one in order: its id, largest block and the age of its oldest, then its buckets.
+    pub fn site(
+        &mut self,
+        (site, largest, oldest_ms): (u32, u64, u64),
+        sizes: &[(u16, u64)],
+        ages: &[(u16, u64)],
+    ) {
+        put(&mut self.out, zigzag(i64::from(site) - self.last));
+        self.last = i64::from(site);
+        put(&mut self.out, largest);
+        put(&mut self.out, oldest_ms);
+        for buckets in [sizes, ages] {
+            put(&mut self.out, buckets.len() as u64);
+            for &(bucket, count) in buckets {
+                put(&mut self.out, u64::from(bucket));
+                put(&mut self.out, count);
+            }
+        }
+    }
+
+    /// The bytes of the blob.
+    pub fn finish(self) -> Vec<u8> {
+        self.out
     }
 }
 

@@ -1,16 +1,16 @@
 //! The record log: definitions, each written once and never changed.
 //!
-//! A record is `len: u32`, `crc: u32`, `kind: u8`, then `len` bytes; the CRC-32
-//! covers the kind and the bytes. Integers in them are LEB128 ([`crate::varint`]).
-//! Readers pass over kinds that they do not know.
+//! They come in batches: `len: u32`, `crc: u32`, then `len` bytes of records, which the CRC-32 covers.
+//! A record is its kind (a byte), the length of its content, and that. Integers but those of a batch
+//! are LEB128 ([`crate::varint`]). Readers pass over kinds that they do not know.
 
 use crate::varint::{Input, put, put_bytes, unzigzag, zigzag};
 
 /// A stack is never deeper; more frames than this are damage.
 pub const MOST_FRAMES: usize = 4096;
 
-/// Bytes before a record's content.
-pub const FRAMING: usize = 9;
+/// Bytes before a batch's records.
+pub const FRAMING: usize = 8;
 
 /// Which allocator a site's blocks come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -185,7 +185,44 @@ const SITE: u8 = 6;
 const NOTE: u8 = 7;
 const MARK: u8 = 8;
 
-/// What a writer and a reader of the log remember of it: neighbouring sites
+/// Begins a batch with room for so many bytes of records, to be written after what is in it.
+pub fn begin_batch(room: usize) -> Vec<u8> {
+    let mut batch = Vec::with_capacity(FRAMING + room);
+    batch.extend_from_slice(&[0; FRAMING]);
+    batch
+}
+
+/// Makes a batch a piece of the log. It gets no more records then.
+pub fn end_batch(batch: &mut [u8]) {
+    if let Some((framing, records)) = batch.split_first_chunk_mut::<FRAMING>() {
+        let (len, crc) = (records.len() as u32, crc32fast::hash(records));
+        *framing = ((u64::from(crc) << 32) | u64::from(len)).to_le_bytes();
+    }
+}
+
+/// Takes the records of one batch from the front of `log`. `None`: it ends here; an error: the bytes
+/// are no batch.
+pub fn read_batch<'a>(log: &mut &'a [u8]) -> Option<Result<&'a [u8], Damaged>> {
+    if log.is_empty() {
+        return None;
+    }
+    let read = || {
+        let (framing, rest) = log.split_first_chunk::<FRAMING>()?;
+        let framing = u64::from_le_bytes(*framing);
+        let (len, crc) = (framing as u32 as usize, (framing >> 32) as u32);
+        let records = rest.get(..len).filter(|records| crc32fast::hash(records) == crc)?;
+        Some((records, rest.get(len..)?))
+    };
+    let Some((records, rest)) = read() else { return Some(Err(Damaged)) };
+    *log = rest;
+    Some(Ok(records))
+}
+
+/// The bytes are not what they were, or never were what they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damaged;
+
+/// What a writer and a reader of a batch remember of it: neighbouring sites
 /// mostly differ at the inner end, so a site only says how many outer frames
 /// it shares with the one before.
 #[derive(Clone, Debug, Default)]
@@ -200,8 +237,7 @@ impl Context {
     }
 }
 
-/// Appends `record`, framing included. Start anew with an empty context where
-/// the record before this one may not be in the log.
+/// Appends `record` to a batch. Each begins with an empty context.
 pub fn write(out: &mut Vec<u8>, context: &mut Context, record: &Record) {
     let start = begin(out);
     let kind = match record {
@@ -264,7 +300,7 @@ pub fn write(out: &mut Vec<u8>, context: &mut Context, record: &Record) {
 }
 
 /// Appends a site, whose writer knows how many outer frames it has in common with the site before
-/// it in the log; `frames` are the others, innermost first. What `write` remembers is not told.
+/// it in the batch; `frames` are the others, innermost first. What `write` remembers is not told.
 pub fn write_site(
     out: &mut Vec<u8>,
     site: (u32, Origin, bool),
@@ -289,18 +325,25 @@ fn put_site(
     put_frames(out, frames);
 }
 
+/// Kind and length of the content, as most have it.
+const HEAD: usize = 2;
+
 fn begin(out: &mut Vec<u8>) -> usize {
     let start = out.len();
-    out.extend_from_slice(&[0; FRAMING]);
+    out.extend_from_slice(&[0; HEAD]);
     start
 }
 
-fn end(out: &mut [u8], start: usize, kind: u8) {
-    let len = (out.len() - start - FRAMING) as u32;
-    out[start + 8] = kind;
-    let crc = crc32fast::hash(&out[start + 8..]);
-    out[start..start + 4].copy_from_slice(&len.to_le_bytes());
-    out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+fn end(out: &mut Vec<u8>, start: usize, kind: u8) {
+    let len = out.len() - start - HEAD;
+    if let Some([place_of_kind, place_of_len]) = out.get_mut(start..start + HEAD) {
+        (*place_of_kind, *place_of_len) = (kind, len as u8);
+    }
+    if len >= 0x80 {
+        let mut longer = Vec::with_capacity(10);
+        put(&mut longer, len as u64);
+        out.splice(start + 1..start + HEAD, longer);
+    }
 }
 
 fn put_texts(out: &mut Vec<u8>, texts: &[String]) {
@@ -355,31 +398,23 @@ fn texts(input: &mut Input) -> Option<Vec<String>> {
     (0..count).map(|_| input.text()).collect()
 }
 
-/// What [`read`] found at the front of the log.
+/// What [`read`] found at the front of a batch's records.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
     /// A record; `None` for a kind that this version does not know.
     Record(Option<Record>),
-    /// The log ends here.
+    /// They end here.
     End,
     /// The bytes are no record.
     Bad,
 }
 
-/// Takes one record from the front of `log`.
-pub fn read(log: &mut &[u8], context: &mut Context) -> Step {
-    if log.is_empty() {
-        return Step::End;
-    }
-    let Some((framing, rest)) = log.split_first_chunk::<8>() else { return Step::Bad };
-    let len = u32::from_le_bytes([framing[0], framing[1], framing[2], framing[3]]) as usize;
-    let crc = u32::from_le_bytes([framing[4], framing[5], framing[6], framing[7]]);
-    let Some(checked) = rest.get(..len.saturating_add(1)) else { return Step::Bad };
-    if crc32fast::hash(checked) != crc {
-        return Step::Bad;
-    }
-    let Some((&kind, content)) = checked.split_first() else { return Step::Bad };
-    *log = rest.get(checked.len()..).unwrap_or_default();
+/// Takes one record from the front of a batch's.
+pub fn read(records: &mut &[u8], context: &mut Context) -> Step {
+    let mut input = Input(records);
+    let Some(kind) = input.byte() else { return Step::End };
+    let Some(content) = input.bytes() else { return Step::Bad };
+    *records = input.0;
     if !(PROCESS..=MARK).contains(&kind) {
         return Step::Record(None);
     }
@@ -494,43 +529,61 @@ mod tests {
         ]
     }
 
+    fn log() -> Vec<u8> {
+        let (mut batch, mut context) = (begin_batch(0), Context::default());
+        samples().iter().for_each(|record| write(&mut batch, &mut context, record));
+        end_batch(&mut batch);
+        batch
+    }
+
     #[test]
     fn records_come_back() {
-        let (mut log, mut context) = (Vec::new(), Context::default());
-        for record in samples() {
-            write(&mut log, &mut context, &record);
+        let log = [log(), log()].concat();
+        let mut rest = log.as_slice();
+        for _ in 0..2 {
+            let (mut records, mut context) =
+                (read_batch(&mut rest).unwrap().unwrap(), Context::default());
+            for record in samples() {
+                assert_eq!(read(&mut records, &mut context), Step::Record(Some(record)));
+            }
+            assert_eq!(read(&mut records, &mut context), Step::End);
         }
-        let (mut rest, mut context) = (log.as_slice(), Context::default());
-        for record in samples() {
-            assert_eq!(read(&mut rest, &mut context), Step::Record(Some(record)));
+        assert_eq!(read_batch(&mut rest), None);
+    }
+
+    #[test]
+    fn long_content_has_a_long_length() {
+        for len in [100, 127, 128, 300, 20_000] {
+            let record = Record::Note { text: "x".repeat(len) };
+            let mut batch = begin_batch(0);
+            write(&mut batch, &mut Context::new(), &record);
+            write(&mut batch, &mut Context::new(), &Record::Unload { id: 1, at_ns: 2 });
+            let mut records = &batch[FRAMING..];
+            let mut context = Context::new();
+            assert_eq!(read(&mut records, &mut context), Step::Record(Some(record)));
+            let last = Record::Unload { id: 1, at_ns: 2 };
+            assert_eq!(read(&mut records, &mut context), Step::Record(Some(last)));
+            assert_eq!(read(&mut records, &mut context), Step::End);
         }
-        assert_eq!(read(&mut rest, &mut context), Step::End);
     }
 
     #[test]
     fn a_changed_byte_is_noticed() {
-        for record in samples() {
-            let mut log = Vec::new();
-            write(&mut log, &mut Context::default(), &record);
-            for at in 0..log.len() {
-                let mut bent = log.clone();
-                bent[at] ^= 0x10;
-                assert_eq!(
-                    read(&mut bent.as_slice(), &mut Context::default()),
-                    Step::Bad,
-                    "byte {at} of {record:?}"
-                );
-            }
+        let log = log();
+        for at in 0..log.len() {
+            let mut bent = log.clone();
+            bent[at] ^= 0x10;
+            assert_eq!(read_batch(&mut bent.as_slice()), Some(Err(Damaged)), "byte {at}");
         }
     }
 
     #[test]
     fn unknown_kinds_are_passed_over() {
-        let mut log = Vec::new();
-        write(&mut log, &mut Context::default(), &Record::Note { text: "x".into() });
-        log[8] = 200;
-        let crc = crc32fast::hash(&log[8..]);
-        log[4..8].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(read(&mut log.as_slice(), &mut Context::default()), Step::Record(None));
+        let mut batch = begin_batch(0);
+        write(&mut batch, &mut Context::default(), &Record::Note { text: "x".into() });
+        batch[FRAMING] = 200;
+        let mut records = &batch[FRAMING..];
+        assert_eq!(read(&mut records, &mut Context::default()), Step::Record(None));
+        assert_eq!(read(&mut records, &mut Context::default()), Step::End);
     }
 }

@@ -1,6 +1,7 @@
 //! LEB128 integers and length-prefixed bytes.
 
 /// Appends `value`, seven bits a byte, low bits first.
+#[inline]
 pub fn put(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);

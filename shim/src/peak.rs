@@ -165,9 +165,7 @@ fn note(total: i64) {
     let bank = if header.peak_bank.load(Relaxed) == 1 { 1 } else { 0 };
     let mut sum = 0;
     for site in 0..store::site_count() {
-        let amounts = store::live(site);
-        store::note_moment(site, Moment::Peak(bank), amounts);
-        sum += amounts.1;
+        sum += store::note_moment(site, Moment::Peak(bank));
     }
     header.peak_bytes[bank].store(sum, Relaxed);
     header.peak_ns[bank].store(began, Relaxed);

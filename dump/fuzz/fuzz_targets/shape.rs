@@ -12,7 +12,10 @@ use pyshim_dump::layout::{
     Beside, BlobCopy, BlobKind, BlobSlot, Counters, Extent, ExtentKind, HEADER_LEN, Header, MAGIC,
     MAJOR, FURTHER, Further, Moments, SEALED_LEN, SITES,
 };
-use pyshim_dump::record::{self, Code, Context, FRAMING, Frame, Module, Origin, Process, Record};
+use pyshim_dump::record::{
+    self, Code, Context, FRAMING, Frame, Module, Origin, Process, Record, begin_batch,
+};
+use pyshim_dump::varint::{self, Input};
 
 use crate::dice::Dice;
 use crate::heap;
@@ -127,25 +130,24 @@ fn mutate_log(dump: &mut [u8], dice: &mut Dice) {
             record.truncate(len);
         }
     }
-    let mut log = Vec::new();
+    let mut log = begin_batch(0);
     for record in records {
-        log.extend_from_slice(&(record.len() as u32 - 1).to_le_bytes());
-        log.extend_from_slice(&crc32fast::hash(&record).to_le_bytes());
-        log.extend(record);
+        let (kind, content) = record.split_first().expect("a kind");
+        log.push(*kind);
+        varint::put_bytes(&mut log, content);
     }
     log.truncate(place.len());
+    record::end_batch(&mut log);
     dump[place.start..place.start + log.len()].copy_from_slice(&log);
     set64(dump, offset_of!(Header, log_len), log.len() as u64);
 }
 
-/// The records of a log, as kind and content, up to the first that is cut short.
-fn records(mut log: &[u8]) -> Vec<Vec<u8>> {
+/// The records of a log's first batch, as kind and content, up to the first that is cut short.
+fn records(log: &[u8]) -> Vec<Vec<u8>> {
     let mut records = Vec::new();
-    while let Some(framing) = log.first_chunk::<FRAMING>() {
-        let len = u32::from_le_bytes([framing[0], framing[1], framing[2], framing[3]]) as usize;
-        let Some(record) = log.get(FRAMING - 1..FRAMING.saturating_add(len)) else { break };
-        records.push(record.to_vec());
-        log = &log[FRAMING + len..];
+    let mut rest = Input(log.get(FRAMING..).unwrap_or_default());
+    while let Some((kind, content)) = rest.byte().zip(rest.bytes()) {
+        records.push([&[kind], content].concat());
     }
     records
 }
@@ -233,10 +235,11 @@ fn set64(dump: &mut [u8], at: usize, value: u64) {
 /// A small dump that has something of everything. Its arrays share their
 /// place with the log and the blobs: half the bytes, and twice the speed.
 fn first() -> Vec<u8> {
-    let (mut log, mut context) = (Vec::new(), Context::new());
+    let (mut log, mut context) = (begin_batch(0), Context::new());
     for record in definitions() {
         record::write(&mut log, &mut context, &record);
     }
+    record::end_batch(&mut log);
     let blobs =
         [timeline().encode(), census(40).encode(), census(90).encode(), heap::first().encode()];
 

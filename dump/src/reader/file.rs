@@ -1,7 +1,6 @@
 //! Finds the parts of a dump in its bytes. Nothing is taken from there unchecked.
 
 use core::mem::{offset_of, size_of};
-use std::collections::HashMap;
 
 use super::{Amount, End, Snapshots, Totals};
 use crate::blob::SiteNumbers;
@@ -66,8 +65,8 @@ pub(super) struct Arrays<'f, 'a> {
     file: &'f File<'a>,
     counters: Array,
     moments: Array,
-    /// Where sites have their [`Further`], if they have one.
-    further: HashMap<u32, usize>,
+    /// Where each site has its [`Further`]; 0: it has none.
+    further: Vec<usize>,
     count: usize,
     /// Which of the peaks to read.
     peak: Option<usize>,
@@ -84,12 +83,15 @@ impl<'f, 'a> Arrays<'f, 'a> {
         }
         let further = Array::new::<Further>(file, extents, ExtentKind::Further, FURTHER)?;
         let used = (file.u32(offset_of!(Header, further_count)) as usize).min(further.len);
-        let owned =
-            |at: usize| Some((file.u32(at + offset_of!(Further, owner)).checked_sub(1)?, at));
-        let further =
-            (0..used).filter_map(|place| further.offset(place)).filter_map(owned).collect();
+        let mut places = vec![0; count];
+        for at in (0..used).filter_map(|place| further.offset(place)) {
+            let owner = (file.u32(at + offset_of!(Further, owner)) as usize).checked_sub(1);
+            if let Some(place) = owner.and_then(|owner| places.get_mut(owner)) {
+                *place = at;
+            }
+        }
         let peak = (file.u32(offset_of!(Header, peak_bank)) as usize).checked_sub(1);
-        Ok(Arrays { file, counters, moments, further, count, peak })
+        Ok(Arrays { file, counters, moments, further: places, count, peak })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -101,7 +103,7 @@ impl<'f, 'a> Arrays<'f, 'a> {
         let at = self.counters.offset(id).zip(self.moments.offset(id));
         let Some((at, moments)) = at else { return SiteNumbers::default() };
         let mut totals = self.file.tally(at + offset_of!(Counters, held));
-        let further = u32::try_from(id).ok().and_then(|id| self.further.get(&id).copied());
+        let further = self.further.get(id).copied().filter(|&at| at != 0);
         if let Some(further) = further {
             let free = self.file.tally(further + offset_of!(Further, free));
             let allocated = self.file.wide(further + offset_of!(Further, allocated));

@@ -130,20 +130,26 @@ impl Dump {
 
     fn read_log(&mut self, file: &File, extents: &[Piece]) -> Result<(), Error> {
         let log = file.log(extents)?.0.concat();
-        let (mut rest, mut context) = (log.as_slice(), record::Context::default());
-        loop {
-            let at = log.len() - rest.len();
-            let bad = Error::Corrupt {
-                what: "a record of the log, counted from its start,",
-                offset: at as u64,
-            };
-            match record::read(&mut rest, &mut context) {
-                Step::End => return Ok(()),
-                Step::Bad => return Err(bad),
-                Step::Record(None) => {}
-                Step::Record(Some(record)) => self.take(record).ok_or(bad)?,
+        let bad = |rest: &[u8]| Error::Corrupt {
+            what: "a record of the log, counted from its start,",
+            offset: (log.len() - rest.len()) as u64,
+        };
+        let mut rest = log.as_slice();
+        let mut after = rest;
+        while let Some(batch) = record::read_batch(&mut after) {
+            let mut records = batch.map_err(|record::Damaged| bad(rest))?;
+            let mut context = record::Context::new();
+            loop {
+                match record::read(&mut records, &mut context) {
+                    Step::End => break,
+                    Step::Bad => return Err(bad(rest)),
+                    Step::Record(None) => {}
+                    Step::Record(Some(record)) => self.take(record).ok_or_else(|| bad(rest))?,
+                }
             }
+            rest = after;
         }
+        Ok(())
     }
 
     /// Ids are given in order. A definition whose room could not be had is missing, and the log goes

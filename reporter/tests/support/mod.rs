@@ -69,7 +69,7 @@ impl Maker {
     pub fn new() -> Maker {
         let mut maker = Maker {
             header: vec![0; HEADER_LEN],
-            log: Vec::new(),
+            log: record::begin_batch(0),
             context: record::Context::new(),
             sites: vec![Numbers::default()],
             texts: Vec::new(),
@@ -303,10 +303,12 @@ impl Maker {
             }
         }
         set32(&mut file, offset_of!(Header, further_count), places as u32);
-        let room = self.log.len().next_multiple_of(4096).max(4096);
+        let mut log = self.log.clone();
+        record::end_batch(&mut log);
+        let room = log.len().next_multiple_of(4096);
         extents.push((ExtentKind::Log, 0, file.len(), room));
-        file.extend(&self.log);
-        file.resize(file.len() + room - self.log.len(), 0);
+        file.extend(&log);
+        file.resize(file.len() + room - log.len(), 0);
         for (index, (kind, position, offset, len)) in extents.iter().enumerate() {
             let at = offset_of!(Header, extents) + index * size_of::<Extent>();
             set32(&mut file, at + offset_of!(Extent, kind), *kind as u32);
@@ -335,7 +337,7 @@ impl Maker {
         }
         let len = file.len() as u64;
         set64(&mut file, offset_of!(Header, file_len), len);
-        set64(&mut file, offset_of!(Header, log_len), self.log.len() as u64);
+        set64(&mut file, offset_of!(Header, log_len), log.len() as u64);
         set32(&mut file, offset_of!(Header, extent_count), extents.len() as u32);
         set32(&mut file, offset_of!(Header, site_count), count as u32);
         let identity = crc32fast::hash(&file[..offset_of!(Header, identity_crc)]);

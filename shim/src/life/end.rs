@@ -54,9 +54,7 @@ fn take_final(guard: &Guard) {
     python::hooks::note_absence();
     let mut live = 0;
     for site in 0..store::site_count() {
-        let amounts = store::live(site);
-        live += amounts.1;
-        store::note_moment(site, Moment::Last, amounts);
+        live += store::note_moment(site, Moment::Last);
     }
     store::header().final_ns.store(since_start_ns().max(1), SeqCst);
     let smaps = gauges::take();

@@ -2,9 +2,12 @@
 //! tables (`.eh_frame`) say: learned once for each return address, then kept in
 //! a table that all threads read without a lock.
 
+use core::ops::Range;
 use core::sync::atomic::{
     AtomicPtr, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
+
+use std::collections::BTreeMap;
 
 use gimli::{
     BaseAddresses, CfaRule, EhFrame, EhFrameHdr, NativeEndian, RegisterRule, UnwindContext,
@@ -74,7 +77,33 @@ impl Rule {
 
 const SLOTS: usize = 1 << 16;
 static TABLE: AtomicPtr<[AtomicU64; 2]> = AtomicPtr::new(core::ptr::null_mut());
-static LEARNING: SpinLock<usize> = SpinLock::new(0);
+static LEARNING: SpinLock<Learning> = SpinLock::new(Learning { used: 0, rows: BTreeMap::new() });
+
+/// What whoever learns a rule needs.
+struct Learning {
+    /// Slots of the table in use.
+    used: usize,
+    /// Rows of the unwind tables that were read: by the address before which a row ends, where it begins
+    /// and its rule. Most calls of a function lie in one.
+    rows: BTreeMap<u64, (u64, Rule)>,
+}
+
+/// Rows that are kept.
+const MOST_ROWS: usize = 1 << 15;
+
+impl Learning {
+    fn rule(&self, address: u64) -> Option<Rule> {
+        let (_, &(start, rule)) = self.rows.range(address + 1..).next()?;
+        (start <= address).then_some(rule)
+    }
+
+    fn keep(&mut self, row: Range<u64>, rule: Rule) {
+        if self.rows.len() >= MOST_ROWS {
+            self.rows.clear();
+        }
+        self.rows.insert(row.end, (row.start, rule));
+    }
+}
 
 fn slots() -> &'static [[AtomicU64; 2]] {
     let table = TABLE.load(Acquire);
@@ -118,16 +147,25 @@ fn learn(pc: u64) -> Rule {
     if heap::exhausted() {
         return UNKNOWN;
     }
-    let rule = look_up(pc).unwrap_or(UNKNOWN);
-    let mut used = LEARNING.lock();
+    // The call lies before the address that it returns to.
+    let address = pc - 1;
+    let known = LEARNING.lock().rule(address);
+    let (rule, row) = match known {
+        Some(rule) => (rule, None),
+        None => look_up(address).map_or((UNKNOWN, None), |(rule, row)| (rule, Some(row))),
+    };
+    let mut learning = LEARNING.lock();
+    if let Some(row) = row {
+        learning.keep(row, rule);
+    }
     if TABLE.load(Relaxed).is_null() {
         match sys::reserve(SLOTS * size_of::<[AtomicU64; 2]>()) {
             Ok(table) => TABLE.store(table.cast(), Release),
             Err(_) => return rule,
         }
     }
-    if *used * 2 > SLOTS {
-        empty(&mut used);
+    if learning.used * 2 > SLOTS {
+        empty(&mut learning);
     }
     let slots = slots();
     let mut index = home(pc);
@@ -136,7 +174,7 @@ fn learn(pc: u64) -> Rule {
             0 => {
                 slot[1].store(rule.pack(), Release);
                 slot[0].store(pc, Release);
-                *used += 1;
+                learning.used += 1;
                 break;
             }
             known if known == pc => break,
@@ -146,14 +184,16 @@ fn learn(pc: u64) -> Rule {
     rule
 }
 
-fn empty(used: &mut usize) {
+fn empty(learning: &mut Learning) {
     slots().iter().for_each(|slot| slot[0].store(0, Release));
-    *used = 0;
+    learning.used = 0;
 }
 
 /// Forgets all rules: other code may be mapped where they were learned.
 pub fn forget() {
-    empty(&mut LEARNING.lock());
+    let mut learning = LEARNING.lock();
+    empty(&mut learning);
+    learning.rows.clear();
 }
 
 /// For the time of a fork.
@@ -166,9 +206,10 @@ pub fn release() {
     LEARNING.release();
 }
 
-/// Reads the unwind tables of the file that holds `pc`.
-fn look_up(pc: u64) -> Option<Rule> {
-    let found = find_object(pc)?;
+/// Reads the unwind tables of the file that holds the code at `address`. With the rule comes for which
+/// addresses it holds.
+fn look_up(address: u64) -> Option<(Rule, Range<u64>)> {
+    let found = find_object(address + 1)?;
     let header = found.eh_frame as usize;
     if header < found.map_start || header >= found.map_end {
         return None;
@@ -187,8 +228,6 @@ fn look_up(pc: u64) -> Option<Rule> {
     }
     let bases = bases.set_eh_frame(frames as u64);
     let section = EhFrame::new(bytes(frames), NativeEndian);
-    // The call lies before the address that it returns to.
-    let address = pc - 1;
     let table = parsed.table()?;
     let fde = table.fde_for_address(&section, &bases, address, EhFrame::cie_from_offset).ok()?;
     if !fde.contains(address) || fde.is_signal_trampoline() {
@@ -221,12 +260,28 @@ fn look_up(pc: u64) -> Option<Rule> {
     };
     // What the packed form holds, and what a frame can be: its return address lies on an aligned word.
     let sane = offset % 8 == 0 && (8..1 << 31).contains(&offset) && base_saved < 1 << 23;
-    sane.then_some(Rule { step, base_saved, evaluation })
+    let row = row.start_address()..row.end_address();
+    sane.then_some((Rule { step, base_saved, evaluation }, row))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_is_good_for_its_addresses_alone() {
+        let mut learning = Learning { used: 0, rows: BTreeMap::new() };
+        let rule = |offset| Rule { step: Step::ByStack(offset), ..UNKNOWN };
+        learning.keep(100..110, rule(8));
+        learning.keep(110..120, rule(16));
+        learning.keep(200..201, rule(24));
+        let offsets = [99, 100, 109, 110, 119, 120, 199, 200, 201].map(|address| {
+            let Step::ByStack(offset) = learning.rule(address)?.step else { return None };
+            Some(offset)
+        });
+        let (a, b, c) = (Some(8), Some(16), Some(24));
+        assert_eq!(offsets, [None, a, a, b, b, None, None, c, None]);
+    }
 
     #[test]
     fn rules_fit_a_word() {

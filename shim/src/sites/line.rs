@@ -32,12 +32,7 @@ pub struct Line {
 impl Line {
     /// Nothing announced yet.
     pub const fn new() -> Line {
-        Line {
-            batch: Batch { bytes: Vec::new(), count: 0 },
-            backlog: VecDeque::new(),
-            said: Vec::new(),
-            agrees: 0,
-        }
+        Line { batch: Batch::NONE, backlog: VecDeque::new(), said: Vec::new(), agrees: 0 }
     }
 
     /// The Python stack at hand changed but for its `shown` outermost frames.
@@ -71,14 +66,14 @@ impl Line {
         self.said.extend(rest);
         self.agrees = if whole { python.len() } else { 0 };
         let fresh = self.said.get(shared..).unwrap_or_default();
-        record::write_site(&mut self.batch.bytes, site, shared, fresh.iter().rev().copied());
+        record::write_site(self.batch.begun(ROOM), site, shared, fresh.iter().rev().copied());
         self.announced();
     }
 
     /// Announces anything but a site.
     pub fn announce(&mut self, record: &Record) {
         // It refers to nothing, whatever was written before it.
-        record::write(&mut self.batch.bytes, &mut record::Context::new(), record);
+        record::write(self.batch.begun(ROOM), &mut record::Context::new(), record);
         self.announced();
     }
 
@@ -89,7 +84,7 @@ impl Line {
         if self.batch.bytes.len() < FULL {
             return;
         }
-        let batch = self.begin_batch(ROOM);
+        let batch = self.end_batch();
         if !self.backlog.is_empty() {
             self.backlog.push_back(batch);
         } else if let Err(batch) = collector::send(batch) {
@@ -102,11 +97,12 @@ impl Line {
     }
 
     /// The batch so far. The next one refers to nothing in it.
-    fn begin_batch(&mut self, room: usize) -> Batch {
+    fn end_batch(&mut self) -> Batch {
         self.said.clear();
         self.agrees = 0;
-        let next = Batch { bytes: Vec::with_capacity(room), count: 0 };
-        core::mem::replace(&mut self.batch, next)
+        let mut batch = core::mem::replace(&mut self.batch, Batch::NONE);
+        record::end_batch(&mut batch.bytes);
+        batch
     }
 
     /// All that is under way, in order. Whoever takes it must hold the store, which it goes into.
@@ -114,7 +110,7 @@ impl Line {
         let mut all: Vec<Batch> = collector::received().collect();
         all.extend(self.backlog.drain(..));
         if self.batch.count > 0 {
-            all.push(self.begin_batch(0));
+            all.push(self.end_batch());
         }
         all
     }

@@ -3,15 +3,29 @@
 use core::sync::atomic::Ordering::{Relaxed, Release};
 
 use pyshim_dump::layout::Lost;
+use pyshim_dump::record;
 
 use super::{Failure, Store, header};
 
 /// Whole records of the log, none of which refers to one in another batch.
 pub struct Batch {
-    /// The records.
+    /// As the log has it; nothing before the first record.
     pub bytes: Vec<u8>,
-    /// How many there are.
+    /// How many records there are.
     pub count: u64,
+}
+
+impl Batch {
+    /// Without records.
+    pub const NONE: Batch = Batch { bytes: Vec::new(), count: 0 };
+
+    /// For another record; begins it with room for so many bytes if this is the first.
+    pub fn begun(&mut self, room: usize) -> &mut Vec<u8> {
+        if self.bytes.is_empty() {
+            self.bytes = record::begin_batch(room);
+        }
+        &mut self.bytes
+    }
 }
 
 /// Where the log has no room, so many bytes of records wait until it has.

@@ -187,7 +187,20 @@ fn pour(site: u32, cell: &'static AtomicU64, side: Side) {
 type Amounts = (u64, u64);
 
 /// What came and what went of a site. Exact when the site is quiet.
+#[inline]
 pub fn totals(site: u32) -> (Amounts, Amounts) {
+    let held = &counters(site).held;
+    let went = held.freed.load(Acquire);
+    let came = held.allocated.load(Acquire);
+    // Looked at last: no word is poured out before the site has a place.
+    if place_of(site).load(Acquire) == 0 {
+        return (amount::unpack(came), amount::unpack(went));
+    }
+    totals_of_several(site)
+}
+
+#[inline(never)]
+fn totals_of_several(site: u32) -> (Amounts, Amounts) {
     let mut last = ((0, 0), (0, 0));
     for _ in 0..ATTEMPTS {
         let turn = header().moves.load(Acquire);
@@ -206,14 +219,9 @@ pub fn totals(site: u32) -> (Amounts, Amounts) {
 /// Moving amounts takes nanoseconds; whoever does may be made to wait in the middle.
 const ATTEMPTS: usize = 1000;
 
-#[inline(always)]
 fn sum(site: u32, side: Side) -> Amounts {
     let held = amount::unpack(cell(&counters(site).held, side).load(Relaxed));
-    let place = place_of(site).load(Relaxed);
-    if place == 0 {
-        return held;
-    }
-    let further = at(place);
+    let further = at(place_of(site).load(Relaxed));
     let free = amount::unpack(cell(&further.free, side).load(Relaxed));
     let wide = wide(further, side);
     let all = [held, free, (wide.blocks.load(Relaxed), wide.bytes.load(Relaxed))];
@@ -221,6 +229,7 @@ fn sum(site: u32, side: Side) -> Amounts {
 }
 
 /// Live blocks and bytes of a site. Exact when the site is quiet.
+#[inline]
 pub fn live(site: u32) -> Amounts {
     let (came, went) = totals(site);
     (came.0.saturating_sub(went.0), came.1.saturating_sub(went.1))
@@ -235,13 +244,28 @@ pub enum Moment {
     Last,
 }
 
-/// Keeps what is live at a site.
-pub fn note_moment(site: u32, moment: Moment, (blocks, bytes): Amounts) {
+/// Keeps what is live at a site; its bytes.
+#[inline]
+pub fn note_moment(site: u32, moment: Moment) -> u64 {
     let moments = moments(site);
     let cell = match moment {
         Moment::Peak(bank) => &moments.peak[bank & 1],
         Moment::Last => &moments.last,
     };
+    let held = &counters(site).held;
+    let went = held.freed.load(Acquire);
+    let came = held.allocated.load(Acquire);
+    // As in `totals`. No more went than came, so neither part borrows from the other.
+    let word = came.wrapping_sub(went);
+    if place_of(site).load(Acquire) == 0 && word & FULL == 0 {
+        cell.store(word, Relaxed);
+        return amount::unpack(word).1;
+    }
+    note_amounts(site, cell, moment, live(site))
+}
+
+#[inline(never)]
+fn note_amounts(site: u32, cell: &AtomicU64, moment: Moment, (blocks, bytes): Amounts) -> u64 {
     let word = amount::pack(blocks, bytes).unwrap_or_else(|| {
         let further = further(site);
         let wide = match moment {
@@ -253,6 +277,7 @@ pub fn note_moment(site: u32, moment: Moment, (blocks, bytes): Amounts) {
         BEYOND
     });
     cell.store(word, Relaxed);
+    bytes
 }
 
 #[cfg(test)]
@@ -304,18 +329,32 @@ mod tests {
         assert_eq!(at(place).owner.load(Relaxed), SITE + 1);
         assert_eq!(live(SITE + 1), (0, 0));
 
+        let (few, word) = (SITE + 1, &moments(SITE + 1).peak[1]);
+        for _ in 0..3 {
+            add_one(counter(few, Side::Came, true).unwrap(), 50, true);
+        }
+        add_one(counter(few, Side::Went, true).unwrap(), 50, true);
+        assert_eq!(note_moment(few, Moment::Peak(1)), 100);
+        assert_eq!(amount::unpack(word.load(Relaxed)), (2, 100));
+
+        let words = moments(SITE);
         for (moment, amounts) in [
             (Moment::Peak(0), (5, 5)),
             (Moment::Peak(1), (1, 1 << 41)),
             (Moment::Last, (1 << 22, 1)),
         ] {
-            note_moment(SITE, moment, amounts);
+            let cell = match moment {
+                Moment::Peak(bank) => &words.peak[bank],
+                Moment::Last => &words.last,
+            };
+            assert_eq!(note_amounts(SITE, cell, moment, amounts), amounts.1);
         }
-        let words = moments(SITE);
         assert_eq!(amount::unpack(words.peak[0].load(Relaxed)), (5, 5));
         let beyond = [&words.peak[1], &words.last].map(|word| word.load(Relaxed));
         assert_eq!(beyond, [BEYOND; 2]);
         assert_eq!(at(place).peak[1].bytes.load(Relaxed), 1 << 41);
         assert_eq!(at(place).last.blocks.load(Relaxed), 1 << 22);
+        assert_eq!(note_moment(SITE, Moment::Last), live(SITE).1);
+        assert_eq!(words.last.load(Relaxed), amount::pack(live(SITE).0, live(SITE).1).unwrap());
     }
 }
