@@ -12,7 +12,6 @@
 //! interpreter lock, additions to a site's counters are plain ones: for native blocks too.
 
 use core::ffi::c_void;
-use core::sync::atomic::AtomicU64;
 
 use pyshim_dump::record::Origin;
 
@@ -23,126 +22,109 @@ use crate::record::{self, Lock};
 use crate::store::Side;
 use crate::{epoch, gate, life, live, peak, store};
 
-/// An allocation whose site was found the quick way.
-pub struct Known {
-    /// From the look on: a signal handler that allocates must not meet it.
-    guard: Guard,
-    site: u32,
-    /// Where it is counted.
-    counter: &'static AtomicU64,
-    /// Whether the thread holds the interpreter lock.
-    held: bool,
-}
-
-/// Looks an allocation up at `anchor`, before the real allocator is asked; `None`: the long way.
+/// Has the real allocator make a block, and records it; `None`: nothing was done, the long way.
+///
+/// The stack is looked at when the block is there: so little has to be kept over the call, and the
+/// block's place in the live table is on its way from memory meanwhile.
 #[inline(always)]
-pub fn look(origin: Origin, anchor: Anchor, lock: Lock) -> Option<Known> {
+pub fn allocate(
+    size: usize,
+    origin: Origin,
+    anchor: Anchor,
+    lock: Lock,
+    real: impl FnOnce() -> *mut c_void,
+) -> Option<*mut c_void> {
     if !gate::is_plain_exact() {
         return None;
     }
-    look_plainly(origin, anchor, lock)
+    let guard = enter(lock)?;
+    let block = real();
+    if !block.is_null() {
+        came(&guard, block as usize, size, origin, anchor, lock);
+    }
+    Some(block)
 }
 
-/// The same once the gate was asked.
+/// Has the real allocator move a block, and records it; `None`: nothing was done, the long way.
 #[inline(always)]
-fn look_plainly(origin: Origin, anchor: Anchor, lock: Lock) -> Option<Known> {
-    let guard = Guard::enter()?;
-    if lock == Lock::Unknown && life::untended() && !guard.thread.is_calm() {
-        return None;
-    }
-    let (python, held) = walk::quick_key(lock)?;
-    let site = paths::quick_site(&guard, anchor, python, origin)?;
-    let counter = store::counter(site, Side::Came, lock == Lock::Held || held)?;
-    Some(Known { guard, site, counter, held })
-}
-
-impl Known {
-    /// Has the real allocator make the block, and records it.
-    #[inline(always)]
-    pub fn allocate(
-        self,
-        size: usize,
-        lock: Lock,
-        real: impl FnOnce() -> *mut c_void,
-    ) -> *mut c_void {
-        let block = real();
-        if !block.is_null() {
-            self.came(block as usize, size, lock);
-        }
-        block
-    }
-
-    #[inline(always)]
-    fn came(&self, address: usize, size: usize, lock: Lock) {
-        let held = lock == Lock::Held || self.held;
-        if live::enter(address, size, self.site, epoch::now()) {
-            store::add_one(self.counter, size, held);
-        } else if !self.came_otherwise(address, size, held) {
-            return;
-        }
-        peak::grow(self.guard.thread, size);
-        if lock == Lock::Held && self.guard.thread.is_time() {
-            life::tick(&self.guard);
-        }
-    }
-}
-
-impl Known {
-    /// For blocks that are large, or at an address whose last block was not seen to go; `false`: it is not
-    /// recorded.
-    #[inline(never)]
-    fn came_otherwise(&self, address: usize, size: usize, held: bool) -> bool {
-        let entered = record::entered(address, size, self.site);
-        if entered {
-            store::add_any(self.site, Side::Came, (1, size as u64), held, true);
-        }
-        entered
-    }
-}
-
-/// An allocation in the place of a block, both found the quick way.
-pub struct Moving {
-    known: Known,
-    place: live::Place,
-    /// Where the old block is counted.
-    counter: &'static AtomicU64,
-}
-
-/// Looks up a block that is about to be moved, and where; `None`: nothing was done, the long way. (The
-/// block first: one that is large takes that way, and need not have looked for its stack.)
-#[inline(always)]
-pub fn look_at_both(block: usize, origin: Origin, anchor: Anchor, lock: Lock) -> Option<Moving> {
+pub fn reallocate(
+    block: usize,
+    size: usize,
+    origin: Origin,
+    anchor: Anchor,
+    lock: Lock,
+    real: impl FnOnce() -> *mut c_void,
+) -> Option<*mut c_void> {
     if !gate::is_plain_exact() {
         return None;
     }
     let place = live::look(block)?;
-    let known = look_plainly(origin, anchor, lock)?;
-    let counter = store::counter(place.site, Side::Went, lock == Lock::Held || known.held)?;
-    let is_simple = peak::shrink_simply(known.guard.thread, place.size);
-    is_simple.then_some(Moving { known, place, counter })
+    let held = lock == Lock::Held || state::holds_lock();
+    let counter = store::counter(place.site, Side::Went, held)?;
+    let guard = enter(lock)?;
+    if !peak::shrink_simply(guard.thread, place.size) {
+        return None;
+    }
+    // Before the real call: the old address may be another thread's as soon as that returns.
+    place.clear();
+    let moved = real();
+    if moved.is_null() {
+        place.put_back();
+        peak::grow(guard.thread, place.size);
+    } else {
+        store::add_one(counter, place.size, held);
+        came(&guard, moved as usize, size, origin, anchor, lock);
+    }
+    Some(moved)
 }
 
-impl Moving {
-    /// Has the real allocator move the block, and records it.
-    #[inline(always)]
-    pub fn reallocate(
-        self,
-        size: usize,
-        lock: Lock,
-        real: impl FnOnce() -> *mut c_void,
-    ) -> *mut c_void {
-        // Before the real call: the old address may be another thread's as soon as that returns.
-        self.place.clear();
-        let block = real();
-        if block.is_null() {
-            self.place.put_back();
-            peak::grow(self.known.guard.thread, self.place.size);
-        } else {
-            store::add_one(self.counter, self.place.size, lock == Lock::Held || self.known.held);
-            self.known.came(block as usize, size, lock);
-        }
-        block
+/// From here on a signal handler that allocates must not meet what is under way. `None` where the
+/// long way has something to see to before the block is made.
+#[inline(always)]
+fn enter(lock: Lock) -> Option<Guard> {
+    if state::finalizing() != 0 {
+        return None;
     }
+    let guard = Guard::enter()?;
+    let is_time = lock == Lock::Unknown && life::untended() && !guard.thread.is_calm();
+    (!is_time).then_some(guard)
+}
+
+/// Records a block that was made.
+#[inline(always)]
+fn came(guard: &Guard, address: usize, size: usize, origin: Origin, anchor: Anchor, lock: Lock) {
+    let Some((site, held)) = site(guard, origin, anchor, lock) else {
+        return record::allocated_anew(guard, address, size, origin, anchor, lock);
+    };
+    let held = lock == Lock::Held || held;
+    let Some(counter) = store::counter(site, Side::Came, held) else {
+        return record::allocated_anew(guard, address, size, origin, anchor, lock);
+    };
+    if !live::enter(address, size, site, epoch::now()) {
+        return came_otherwise(guard, address, size, site, held);
+    }
+    store::add_one(counter, size, held);
+    peak::grow(guard.thread, size);
+    if lock == Lock::Held && guard.thread.is_time() {
+        life::tick(guard);
+    }
+}
+
+/// The end of the way for blocks that are large, or where a block lay that was not seen to go.
+#[inline(never)]
+fn came_otherwise(guard: &Guard, address: usize, size: usize, site: u32, held: bool) {
+    if record::entered(address, size, site) {
+        store::add_any(site, Side::Came, (1, size as u64), held, true);
+        peak::grow(guard.thread, size);
+    }
+}
+
+/// The site of an allocation at `anchor`, if that was seen before, and whether the thread holds the
+/// interpreter lock.
+#[inline(always)]
+fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock) -> Option<(u32, bool)> {
+    let (python, held) = walk::quick_key(lock)?;
+    Some((paths::quick_site(guard, anchor, python, origin)?, held))
 }
 
 /// Counts a block that is about to be freed; `false`: nothing was done, the long way.

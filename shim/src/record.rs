@@ -70,6 +70,20 @@ pub fn allocated(
     }
 }
 
+/// The same for those that are found out of the ordinary when they are there.
+#[cold]
+#[inline(never)]
+pub fn allocated_anew(
+    guard: &Guard,
+    address: usize,
+    size: usize,
+    origin: Origin,
+    anchor: Anchor,
+    lock: Lock,
+) {
+    allocated(guard, address, size, origin, anchor, lock);
+}
+
 /// Enters a block into the live table, whatever it finds there; `false` if it has no place.
 #[inline(never)]
 pub fn entered(address: usize, size: usize, site: u32) -> bool {

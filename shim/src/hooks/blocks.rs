@@ -185,8 +185,8 @@ fn allocate_quickly(
     real: impl FnOnce() -> *mut c_void,
     the_long_way: impl FnOnce() -> *mut c_void,
 ) -> *mut c_void {
-    match quick::look(Origin::Native, Anchor { sp, bp }, Lock::Unknown) {
-        Some(known) => known.allocate(size, Lock::Unknown, real),
+    match quick::allocate(size, Origin::Native, Anchor { sp, bp }, Lock::Unknown, real) {
+        Some(block) => block,
         None => the_long_way(),
     }
 }
@@ -343,13 +343,15 @@ unsafe extern "C" fn realloc_at(
         }
         reallocate(block, size, sp, bp, || real_realloc(block, size))
     }
+    let (at, anchor) = (block as usize, Anchor { sp, bp });
     // A size of zero frees.
     if size != 0
-        && let anchor = (Anchor { sp, bp })
-        && let Some(moving) =
-            quick::look_at_both(block as usize, Origin::Native, anchor, Lock::Unknown)
+        && let Some(moved) =
+            quick::reallocate(at, size, Origin::Native, anchor, Lock::Unknown, || {
+                real_realloc(block, size)
+            })
     {
-        return moving.reallocate(size, Lock::Unknown, || real_realloc(block, size));
+        return moved;
     }
     if block.is_null() {
         return realloc_nothing(size, sp, bp);

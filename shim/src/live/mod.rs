@@ -30,7 +30,7 @@ use crate::sys;
 
 pub use here::{HERE, SHIFT, may_hold};
 use here::{came, went};
-pub use quick::{Place, enter, look};
+pub use quick::{enter, look};
 pub use visit::{rename, visit, visit_addresses};
 
 /// Addresses that one leaf serves.

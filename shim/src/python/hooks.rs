@@ -361,13 +361,14 @@ macro_rules! domain {
                 // SAFETY: the program's own call, handed down.
                 allocate(size, sp, bp, $lock, || unsafe { (below.malloc)(below.context, size) })
             }
-            match quick::look(origin($lock, size), Anchor { sp, bp }, $lock) {
-                Some(known) => known.allocate(size, $lock, || {
-                    // SAFETY: as above.
-                    let below = unsafe { &*context.cast::<Allocator>() };
-                    // SAFETY: as above.
-                    unsafe { (below.malloc)(below.context, size) }
-                }),
+            let real = || {
+                // SAFETY: as above.
+                let below = unsafe { &*context.cast::<Allocator>() };
+                // SAFETY: as above.
+                unsafe { (below.malloc)(below.context, size) }
+            };
+            match quick::allocate(size, origin($lock, size), Anchor { sp, bp }, $lock, real) {
+                Some(block) => block,
                 // SAFETY: our caller's promises.
                 None => unsafe { the_long_way(context, size, sp, bp) },
             }
@@ -396,13 +397,14 @@ macro_rules! domain {
                 })
             }
             let total = count.wrapping_mul(size);
-            match quick::look(origin($lock, total), Anchor { sp, bp }, $lock) {
-                Some(known) => known.allocate(total, $lock, || {
-                    // SAFETY: as above.
-                    let below = unsafe { &*context.cast::<Allocator>() };
-                    // SAFETY: as above.
-                    unsafe { (below.calloc)(below.context, count, size) }
-                }),
+            let real = || {
+                // SAFETY: as above.
+                let below = unsafe { &*context.cast::<Allocator>() };
+                // SAFETY: as above.
+                unsafe { (below.calloc)(below.context, count, size) }
+            };
+            match quick::allocate(total, origin($lock, total), Anchor { sp, bp }, $lock, real) {
+                Some(block) => block,
                 // SAFETY: our caller's promises.
                 None => unsafe { the_long_way(context, count, size, sp, bp) },
             }
@@ -439,25 +441,27 @@ macro_rules! domain {
                 bp: usize,
             ) -> *mut c_void {
                 let nothing = core::ptr::null_mut();
-                match quick::look(origin($lock, size), Anchor { sp, bp }, $lock) {
-                    Some(known) => known.allocate(size, $lock, || {
-                        // SAFETY: as above.
-                        let below = unsafe { &*context.cast::<Allocator>() };
-                        // SAFETY: as above.
-                        unsafe { (below.realloc)(below.context, nothing, size) }
-                    }),
+                let real = || {
+                    // SAFETY: as above.
+                    let below = unsafe { &*context.cast::<Allocator>() };
+                    // SAFETY: as above.
+                    unsafe { (below.realloc)(below.context, nothing, size) }
+                };
+                match quick::allocate(size, origin($lock, size), Anchor { sp, bp }, $lock, real) {
+                    Some(block) => block,
                     // SAFETY: our caller's promises.
                     None => unsafe { the_long_way(context, nothing, size, sp, bp) },
                 }
             }
             let (at, anchor) = (block as usize, Anchor { sp, bp });
-            match quick::look_at_both(at, origin($lock, size), anchor, $lock) {
-                Some(moving) => moving.reallocate(size, $lock, || {
-                    // SAFETY: as above.
-                    let below = unsafe { &*context.cast::<Allocator>() };
-                    // SAFETY: as above.
-                    unsafe { (below.realloc)(below.context, block, size) }
-                }),
+            let real = || {
+                // SAFETY: as above.
+                let below = unsafe { &*context.cast::<Allocator>() };
+                // SAFETY: as above.
+                unsafe { (below.realloc)(below.context, block, size) }
+            };
+            match quick::reallocate(at, size, origin($lock, size), anchor, $lock, real) {
+                Some(moved) => moved,
                 // SAFETY: our caller's promises.
                 None if block.is_null() => unsafe { of_nothing(context, size, sp, bp) },
                 // SAFETY: as above.

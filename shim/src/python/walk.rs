@@ -8,8 +8,8 @@
 use super::frame::{PythonFrame, View, read_frame};
 use super::layout::{Entry, FrameRoot, Instr, Layout};
 use super::state::{
-    INTERPRETER, finalizing, layout, load, lock_holders_state, may_walk, own_state,
-    state_under_lock, thread_state,
+    INTERPRETER, layout, load, lock_holders_state, may_walk, own_state, state_under_lock,
+    thread_state,
 };
 use super::trial;
 use crate::guard::Guard;
@@ -34,7 +34,7 @@ pub struct Top {
 
 /// The key of the calling thread's stack, and whether it holds the interpreter lock; `None` where
 /// that is not simple. Not to be called before the layout was proved ([`gate::UNPROVED`]), if there
-/// is one.
+/// is one, nor while the interpreter finalizes.
 #[inline(always)]
 pub fn quick_key(lock: Lock) -> Option<(Key, bool)> {
     let Some(layout) = layout() else {
@@ -42,7 +42,7 @@ pub fn quick_key(lock: Lock) -> Option<(Key, bool)> {
     };
     let mut tstate = lock_holders_state(layout, lock);
     let held = tstate != 0;
-    if finalizing() != 0 || (lock == Lock::Held && !held) {
+    if lock == Lock::Held && !held {
         return None;
     }
     if !held {
