@@ -251,12 +251,14 @@ impl PathCache {
         let first = size_of::<PathCache>().next_multiple_of(align_of::<Node>());
         let second = first + nodes * size_of::<Node>();
         let third = second + fours * size_of::<[Check; FOUR]>();
-        [first, second, third, third + fours]
+        let len = third + fours;
+        [first, second, third, if size == 0 { len } else { len.next_multiple_of(sys::LARGE_PAGE) }]
     }
 
     fn map(size: usize) -> Option<*mut PathCache> {
         let [nodes, fours, bases, len] = PathCache::offsets(size);
-        let base = sys::reserve(len).ok()?;
+        let base = if size == 0 { sys::reserve(len) } else { sys::reserve_dense(len) };
+        let base = base.ok()?;
         // SAFETY: a zeroed mapping of `len` bytes, aligned to a page, so that the cache and each array
         // lie inside it and are aligned; zero is valid for what the arrays hold, and for all of the
         // cache but what is written here. (As a whole it is too large for a thread with a small stack.)

@@ -28,6 +28,30 @@ pub fn reserve_for_file(len: usize) -> Result<*mut u8, Errno> {
     Ok(base as *mut u8)
 }
 
+/// Zeroed memory of our own that will be in use all over: with the large pages that the kernel has, where
+/// it gives them. `len` is made a multiple of these.
+pub fn reserve_dense(len: usize) -> Result<*mut u8, Errno> {
+    let len = len.next_multiple_of(LARGE_PAGE);
+    let room = reserve_for_file(len + LARGE_PAGE)? as usize;
+    let base = room.next_multiple_of(LARGE_PAGE);
+    // SAFETY: the ranges are parts of the mapping just made, which nobody knows yet; the advice changes no
+    // content.
+    unsafe {
+        for (at, len) in [(room, base - room), (base + len, room + LARGE_PAGE - base)] {
+            if len > 0 {
+                let _ = syscall(libc::SYS_munmap, [at, len, 0, 0, 0, 0]);
+            }
+        }
+        let advice = libc::MADV_HUGEPAGE as usize;
+        let _ = syscall(libc::SYS_madvise, [base, len, advice, 0, 0, 0]);
+    }
+    note_mapping(base, len);
+    Ok(base as *mut u8)
+}
+
+/// The kernel's large pages on this architecture.
+pub const LARGE_PAGE: usize = 2 << 20;
+
 /// Address space that may not be touched yet.
 pub fn reserve_inaccessible(len: usize) -> Result<*mut u8, Errno> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
