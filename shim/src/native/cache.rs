@@ -245,20 +245,24 @@ impl PathCache {
         left.or_else(|| PathCache::map(0))
     }
 
-    /// Where in a cache's mapping its arrays begin, and the bytes of all.
+    /// Where in a cache's mapping its arrays begin, and the bytes of all. Nodes that fill large pages begin
+    /// with one: what is looked up lies all over them. (What is left free before them is never touched.)
     const fn offsets(size: usize) -> [usize; 4] {
         let (nodes, fours) = SIZES[size];
-        let first = size_of::<PathCache>().next_multiple_of(align_of::<Node>());
-        let second = first + nodes * size_of::<Node>();
+        let len = nodes * size_of::<Node>();
+        let align = if len < sys::LARGE_PAGE { align_of::<Node>() } else { sys::LARGE_PAGE };
+        let first = size_of::<PathCache>().next_multiple_of(align);
+        let second = first + len;
         let third = second + fours * size_of::<[Check; FOUR]>();
-        let len = third + fours;
-        [first, second, third, if size == 0 { len } else { len.next_multiple_of(sys::LARGE_PAGE) }]
+        [first, second, third, third + fours]
     }
 
     fn map(size: usize) -> Option<*mut PathCache> {
         let [nodes, fours, bases, len] = PathCache::offsets(size);
-        let base = if size == 0 { sys::reserve(len) } else { sys::reserve_dense(len) };
-        let base = base.ok()?;
+        let base = sys::reserve_aligned(len).ok()?;
+        if fours - nodes >= sys::LARGE_PAGE {
+            sys::use_large_pages(base.wrapping_add(nodes), fours - nodes);
+        }
         // SAFETY: a zeroed mapping of `len` bytes, aligned to a page, so that the cache and each array
         // lie inside it and are aligned; zero is valid for what the arrays hold, and for all of the
         // cache but what is written here. (As a whole it is too large for a thread with a small stack.)
@@ -285,9 +289,9 @@ impl PathCache {
         // SAFETY: `map` wrote it; nobody refers to it.
         unsafe {
             let size = (*cache).size;
-            let [.., len] = PathCache::offsets(size);
+            let [nodes, .., len] = PathCache::offsets(size);
             if size > 0 {
-                LARGER_BYTES.fetch_sub(len, Relaxed);
+                LARGER_BYTES.fetch_sub(len - nodes, Relaxed);
             }
             sys::unmap(cache.cast(), len);
         }
@@ -300,13 +304,14 @@ impl PathCache {
         if size >= SIZES.len() {
             return None;
         }
-        let [.., len] = PathCache::offsets(size);
-        let fresh = match LARGER_BYTES.fetch_add(len, Relaxed) + len > MOST_BYTES {
+        let [nodes, .., len] = PathCache::offsets(size);
+        let bytes = len - nodes;
+        let fresh = match LARGER_BYTES.fetch_add(bytes, Relaxed) + bytes > MOST_BYTES {
             true => None,
             false => PathCache::map(size),
         };
         let Some(fresh) = fresh else {
-            LARGER_BYTES.fetch_sub(len, Relaxed);
+            LARGER_BYTES.fetch_sub(bytes, Relaxed);
             return None;
         };
         // SAFETY: nobody else has seen it.

@@ -28,25 +28,27 @@ pub fn reserve_for_file(len: usize) -> Result<*mut u8, Errno> {
     Ok(base as *mut u8)
 }
 
-/// Zeroed memory of our own that will be in use all over: with the large pages that the kernel has, where
-/// it gives them. `len` is made a multiple of these.
-pub fn reserve_dense(len: usize) -> Result<*mut u8, Errno> {
-    let len = len.next_multiple_of(LARGE_PAGE);
+/// As [`reserve`], from the start of a large page on.
+pub fn reserve_aligned(len: usize) -> Result<*mut u8, Errno> {
     let room = reserve_for_file(len + LARGE_PAGE)? as usize;
     let base = room.next_multiple_of(LARGE_PAGE);
-    // SAFETY: the ranges are parts of the mapping just made, which nobody knows yet; the advice changes no
-    // content.
-    unsafe {
-        for (at, len) in [(room, base - room), (base + len, room + LARGE_PAGE - base)] {
-            if len > 0 {
-                let _ = syscall(libc::SYS_munmap, [at, len, 0, 0, 0, 0]);
-            }
+    let (end, room_end) = ((base + len).next_multiple_of(4096), room + len + LARGE_PAGE);
+    for (at, len) in [(room, base - room), (end, room_end.saturating_sub(end))] {
+        if len > 0 {
+            // SAFETY: a part of the mapping just made, which nobody knows yet.
+            let _ = unsafe { syscall(libc::SYS_munmap, [at, len, 0, 0, 0, 0]) };
         }
-        let advice = libc::MADV_HUGEPAGE as usize;
-        let _ = syscall(libc::SYS_madvise, [base, len, advice, 0, 0, 0]);
     }
     note_mapping(base, len);
     Ok(base as *mut u8)
+}
+
+/// Has the kernel use large pages, where it gives any, for a range of our own that will be in use all
+/// over.
+pub fn use_large_pages(at: *const u8, len: usize) {
+    let advice = libc::MADV_HUGEPAGE as usize;
+    // SAFETY: the advice changes no content.
+    let _ = unsafe { syscall(libc::SYS_madvise, [at as usize, len, advice, 0, 0, 0]) };
 }
 
 /// The kernel's large pages on this architecture.
