@@ -9,8 +9,8 @@ use pyshim_dump::Dump;
 use pyshim_dump::blob::{Census, Change, Point, SiteCensus, Timeline};
 use pyshim_dump::heap::Heap;
 use pyshim_dump::layout::{
-    Beside, BlobCopy, BlobKind, BlobSlot, Counters, Extent, ExtentKind, HEADER_LEN, Header, MAGIC,
-    MAJOR, FURTHER, Further, Moments, SEALED_LEN, SITES,
+    Beside, BlobCopy, BlobKind, BlobSlot, Counters, Extent, ExtentKind, FURTHER, Further,
+    HEADER_LEN, Header, MAGIC, MAJOR, Moments, SEALED_LEN, SITES,
 };
 use pyshim_dump::record::{
     self, Code, Context, FRAMING, Frame, Module, Origin, Process, Record, begin_batch,
