@@ -123,8 +123,9 @@ fn came_otherwise(guard: &Guard, address: usize, size: usize, site: u32, held: b
 /// interpreter lock.
 #[inline(always)]
 fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock) -> Option<(u32, bool)> {
-    let (python, held) = walk::quick_key(lock)?;
-    Some((paths::quick_site(guard, anchor, python, origin)?, held))
+    let early = |hint| paths::expect(guard, anchor, hint);
+    let (python, expected, held) = walk::quick_key(lock, early)?;
+    Some((paths::quick_site(expected?, anchor, python, origin)?, held))
 }
 
 /// Counts a block that is about to be freed; `false`: nothing was done, the long way.

@@ -4,6 +4,7 @@
 //! paths part; what is behind that is found by the word that is there. So a look reads each word of
 //! the path once, from the innermost on, and no word before those inside it were found to be right.
 
+use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -48,7 +49,7 @@ struct Word {
 /// The second of its two cache lines are words, so that reading these need not wait for the first.
 #[derive(Clone)]
 #[repr(C, align(128))]
-struct Node {
+pub struct Node {
     /// What it is found by; 0: it is none.
     key: u64,
     /// The stack pointer at the hook.
@@ -65,6 +66,14 @@ struct Node {
     bases: u8,
     /// The first words; where there are fewer, what is always so on its path.
     words: [Check; FOUR],
+}
+
+impl Node {
+    /// Whether it is that of `key` on the path that `anchor` is on. (What is none has no stack pointer.)
+    #[inline(always)]
+    fn is_of(&self, key: u64, anchor: Anchor) -> bool {
+        self.key == key && self.sp == anchor.sp
+    }
 }
 
 const _: () = assert!(size_of::<Node>() == 128 && LONGEST <= u8::MAX as usize);
@@ -321,15 +330,45 @@ impl PathCache {
         Some(fresh)
     }
 
+    /// Where the node of `key` is, if there is one; it comes from memory meanwhile.
+    #[inline(always)]
+    pub fn expect(&self, key: u64) -> &Node {
+        let node = self.trie.at(key);
+        let line: *const i8 = core::ptr::from_ref(node).cast();
+        // SAFETY: no address is wrong for it; every processor of this architecture has the instruction.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(line);
+            _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(64));
+        }
+        node
+    }
+
     /// The path that the stack at `anchor` is, which begins with the node of `key`.
     ///
     /// # Safety
     /// The cache must be the calling thread's.
     #[inline(always)]
-    pub unsafe fn find(&self, anchor: Anchor, mut key: u64) -> Option<&Path> {
+    pub unsafe fn find(&self, anchor: Anchor, key: u64) -> Option<&Path> {
+        // SAFETY: the caller's promise.
+        unsafe { self.find_from(self.trie.at(key), anchor, key) }
+    }
+
+    /// The same where [`PathCache::expect`] was asked for the `node`.
+    ///
+    /// # Safety
+    /// As for [`PathCache::find`].
+    #[inline(always)]
+    pub unsafe fn find_from<'a>(
+        &'a self,
+        mut node: &'a Node,
+        anchor: Anchor,
+        mut key: u64,
+    ) -> Option<&'a Path> {
         self.register.set(anchor.bp);
         for _ in 0..PARTINGS {
-            let node = self.trie.node(key, anchor)?;
+            if !node.is_of(key, anchor) {
+                return None;
+            }
             // SAFETY: the words before these are as they were.
             if !unsafe { are_there(&node.words) } {
                 return None;
@@ -345,6 +384,7 @@ impl PathCache {
                 Behind::Fork { address, id, .. } => {
                     // SAFETY: as above.
                     key = behind(*id, unsafe { *(*address as *const u64) });
+                    node = self.trie.at(key);
                 }
             }
         }
@@ -481,13 +521,17 @@ impl Trie {
         (key >> 32) as usize & (self.nodes.len() - 1)
     }
 
+    /// Whichever node is where that of `key` would be.
+    #[inline(always)]
+    fn at(&self, key: u64) -> &Node {
+        // SAFETY: `map` made a power of two of them, so the place is below their number.
+        unsafe { self.nodes.get_unchecked(self.place(key)) }
+    }
+
     /// The node of `key` on the path that `anchor` is on.
     #[inline(always)]
     fn node(&self, key: u64, anchor: Anchor) -> Option<&Node> {
-        // SAFETY: `map` made a power of two of them, so the place is below their number.
-        let node = unsafe { self.nodes.get_unchecked(self.place(key)) };
-        // (What is none has no stack pointer.)
-        (node.key == key && node.sp == anchor.sp).then_some(node)
+        Some(self.at(key)).filter(|node| node.is_of(key, anchor))
     }
 
     /// The words of a node that it has not itself.

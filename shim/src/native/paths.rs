@@ -14,6 +14,7 @@ use crate::hash::{mix, scatter};
 use crate::sites;
 
 use super::cache::FREE;
+use super::cache::Node;
 pub use super::cache::PathCache;
 use super::unwind::{End, Stop, by_rules};
 use super::{Anchor, MAX_NATIVE, NativeFrame, Recursion, Stack, unwind};
@@ -104,14 +105,31 @@ pub fn key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> u64
     learn(guard, anchor, python, key)
 }
 
+/// Where a path is looked up, and by what.
+#[derive(Clone, Copy)]
+pub struct Expected<'a> {
+    cache: &'a PathCache,
+    node: &'a Node,
+    key: u64,
+}
+
+/// Has the beginning of the path at `anchor` come from memory; `hint` as in [`key`]. `None` where the
+/// thread has no paths yet.
+#[inline(always)]
+pub fn expect(guard: &Guard, anchor: Anchor, hint: u64) -> Option<Expected<'_>> {
+    // SAFETY: the thread's own cache, or null; only this thread uses it, inside the guard.
+    let cache = unsafe { guard.thread.paths.get().as_ref() }?;
+    let key = place_key(anchor, hint);
+    Some(Expected { cache, node: cache.expect(key), key })
+}
+
 /// The site of an allocation at `anchor` under the Python stack `python`, if this path was seen before
 /// and so was the stack.
 #[inline(always)]
-pub fn quick_site(guard: &Guard, anchor: Anchor, python: Key, origin: Origin) -> Option<u32> {
-    // SAFETY: the thread's own cache, or null; only this thread uses it, inside the guard.
-    let cache = unsafe { guard.thread.paths.get().as_ref() }?;
-    // SAFETY: as above.
-    let path = unsafe { cache.find(anchor, place_key(anchor, python.top)) }?;
+pub fn quick_site(expected: Expected, anchor: Anchor, python: Key, origin: Origin) -> Option<u32> {
+    let Expected { cache, node, key } = expected;
+    // SAFETY: the thread's own cache (`expect`).
+    let path = unsafe { cache.find_from(node, anchor, key) }?;
     // Mostly the stack is the same too, for the instruction is.
     let by = sites::part(python.hash, origin);
     if let Some(site) = path.site(by) {

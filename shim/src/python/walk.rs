@@ -32,13 +32,14 @@ pub struct Top {
     pub interpreter: usize,
 }
 
-/// The key of the calling thread's stack, and whether it holds the interpreter lock; `None` where
+/// The key of the calling thread's stack, what `early` makes of [`Key::top`] before the stack is walked,
+/// and whether the thread holds the interpreter lock; `None` where
 /// that is not simple. Not to be called before the layout was proved ([`gate::UNPROVED`]), if there
 /// is one, nor while the interpreter finalizes.
 #[inline(always)]
-pub fn quick_key(lock: Lock) -> Option<(Key, bool)> {
+pub fn quick_key<T>(lock: Lock, early: impl FnOnce(u64) -> T) -> Option<(Key, T, bool)> {
     let Some(layout) = layout() else {
-        return (lock == Lock::Unknown).then_some((NO_KEY, false));
+        return (lock == Lock::Unknown).then(|| (NO_KEY, early(NO_KEY.top), false));
     };
     let mut tstate = lock_holders_state(layout, lock);
     let held = tstate != 0;
@@ -48,14 +49,15 @@ pub fn quick_key(lock: Lock) -> Option<(Key, bool)> {
     if !held {
         tstate = own_state();
         if tstate == 0 {
-            return Some((NO_KEY, false));
+            return Some((NO_KEY, early(NO_KEY.top), false));
         }
     }
     // SAFETY: this is the calling thread's state, and the layout was proved.
     let top = unsafe { top_of(layout, tstate) };
     // (A closure would be a function of its own.)
-    let key = if let Some(top) = &top { top.key() } else { NO_KEY };
-    Some((key, held))
+    let (key, result) =
+        if let Some(top) = &top { top.key_and(early) } else { (NO_KEY, early(NO_KEY.top)) };
+    Some((key, result, held))
 }
 
 /// The innermost Python frame of the calling thread, if it has one and it may be read.
@@ -110,17 +112,23 @@ impl Top {
     /// Hashes the stack. Frames of C functions count too; they do not hurt.
     #[inline(always)]
     pub fn key(&self) -> Key {
+        self.key_and(|_| ()).0
+    }
+
+    /// The same, with what `early` makes of [`Key::top`] before the walk.
+    #[inline(always)]
+    fn key_and<T>(&self, early: impl FnOnce(u64) -> T) -> (Key, T) {
         let layout = self.layout;
         let instr = layout.frame_instr as usize;
         match layout.instr {
             // The instruction's address lies inside the code object: it names both.
-            Instr::Pointer => self.key_of(|frame| {
+            Instr::Pointer => self.key_of(early, |frame| {
                 // SAFETY: `key_of` asks about frames alone, which have this field.
                 unsafe { load(frame + instr) }
             }),
             Instr::LastiBytes | Instr::LastiUnits => {
                 let code = layout.frame_code as usize;
-                self.key_of(|frame| {
+                self.key_of(early, |frame| {
                     // SAFETY: as above.
                     let (code, at) =
                         unsafe { (load::<u64>(frame + code), load::<u32>(frame + instr)) };
@@ -133,9 +141,10 @@ impl Top {
     /// A polynomial of the words of all frames. It waits for the next frame's address alone: a
     /// multiplication takes less than a look at memory.
     #[inline(always)]
-    fn key_of(&self, word: impl Fn(usize) -> u64) -> Key {
+    fn key_of<T>(&self, early: impl FnOnce(u64) -> T, word: impl Fn(usize) -> u64) -> (Key, T) {
         let previous = self.layout.frame_previous as usize;
         let top = word(self.frame);
+        let result = early(top);
         let (mut frame, mut hash, mut left) = (self.frame, 0u64, MAX_PYTHON / 4);
         while left > 0 {
             left -= 1;
@@ -145,11 +154,11 @@ impl Top {
                 // this thread is here; the last one's link is null.
                 frame = unsafe { load(frame + previous) };
                 if frame == 0 {
-                    return Key { hash, top };
+                    return (Key { hash, top }, result);
                 }
             }
         }
-        Key { hash, top }
+        (Key { hash, top }, result)
     }
 
     /// Where on the C stack the innermost evaluation loop keeps its own frame; 0: not known.
