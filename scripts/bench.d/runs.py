@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +110,17 @@ def measured(command, variables, folder, limit):
     return Sample(float(cpu), float(wall), int(kibibytes) * 1024, 0), text
 
 
+def at_rest(kept):
+    """The files that a run left, once nobody writes them any more: the copy of a process that
+    searched its heap packs the dump when it is done, into a file beside it."""
+    for _ in range(500):
+        files = sorted(file for file in kept.rglob("*") if file.is_file())
+        if not any(file.name.endswith(".part") for file in files):
+            break
+        time.sleep(0.02)
+    return files
+
+
 def run(kit, mode, program, scratch, limit, reports=False):
     """A program under a mode: its sample or failure, and if they are asked for,
     (name, sample or failure) of each report of what the run left."""
@@ -120,7 +132,7 @@ def run(kit, mode, program, scratch, limit, reports=False):
         outcome, printed = measured(command, mode.variables(kit, kept), out, limit)
         if isinstance(outcome, Failure):
             return outcome, []
-        files = sorted(file for file in kept.rglob("*") if file.is_file())
+        files = at_rest(kept)
         outcome.output_bytes = sum(file.stat().st_size for file in files)
         if printed and not mode.tool.talks:
             return Failure("printed something", printed.splitlines()[0]), []

@@ -1,15 +1,15 @@
 //! The hot path at its shortest: where nearly every block of exact mode passes.
 //!
 //! ```text
-//! gate → guard → Python key → native path → its site → real allocator → live table → counters
+//! gate → guard → real allocator → Python key → native path → its site → live table → counters
 //! gate → live table → counters → real free
 //! ```
 //!
 //! It knows the ordinary alone: a stack that was seen before, a block of the live table's small
 //! classes. Whatever else it meets it leaves untouched, for the long way ([`crate::record`]), which
-//! does the same and knows all. So every look comes before the first thing that changes, and
-//! nothing has to be kept over a call but what the end needs. Where the thread holds the
-//! interpreter lock, additions to a site's counters are plain ones: for native blocks too.
+//! does the same and knows all: before the block is made, or with the block in hand. So every look
+//! comes before the first thing that changes. Where the thread holds the interpreter lock, additions
+//! to a site's counters are plain ones: for native blocks too.
 
 use core::ffi::c_void;
 
