@@ -5,10 +5,11 @@
 //! until the difference is 1/512 of the total (shared among the threads), and the
 //! total is known within that. Two countdowns tell when to look at the difference.
 //! When the total starts to fall from a new maximum, before the free that makes it
-//! fall is counted, all sites are noted: growth alone never pays. A new maximum is noted if it is 1/200 above the last one noted, and the
-//! fall is seen at 1/400: what is noted lies within 1 % of the true peak. Where
-//! that would take more than a share of the time, as where a program starts and
-//! its sites are nearly as many as its blocks, it is noted if it is 1/25 above.
+//! fall is counted, all sites are noted: growth alone never pays. A new maximum is
+//! noted if it is 1/200 above the last one noted, and the fall is seen at 1/400: what
+//! is noted lies within 1 % of the true peak. Where that would take more than a share
+//! of the time, as where a program starts and its sites are nearly as many as its
+//! blocks, it is noted if it is 1/25 above.
 
 use core::cell::Cell;
 use core::sync::atomic::{

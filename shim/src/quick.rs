@@ -34,9 +34,6 @@ pub fn allocate(
     lock: Lock,
     real: impl FnOnce() -> *mut c_void,
 ) -> Option<*mut c_void> {
-    if !gate::is_plain_exact() {
-        return None;
-    }
     let guard = enter(lock)?;
     let block = real();
     if !block.is_null() {
@@ -55,13 +52,10 @@ pub fn reallocate(
     lock: Lock,
     real: impl FnOnce() -> *mut c_void,
 ) -> Option<*mut c_void> {
-    if !gate::is_plain_exact() {
-        return None;
-    }
+    let guard = enter(lock)?;
     let place = live::look(block)?;
     let held = lock == Lock::Held || state::holds_lock();
     let counter = store::counter(place.site, Side::Went, held)?;
-    let guard = enter(lock)?;
     if !peak::shrink_simply(guard.thread, place.size) {
         return None;
     }
@@ -82,7 +76,7 @@ pub fn reallocate(
 /// long way has something to see to before the block is made.
 #[inline(always)]
 fn enter(lock: Lock) -> Option<Guard> {
-    if state::finalizing() != 0 {
+    if !gate::is_plain_exact() || state::finalizing() != 0 {
         return None;
     }
     let guard = Guard::enter()?;
@@ -94,11 +88,11 @@ fn enter(lock: Lock) -> Option<Guard> {
 #[inline(always)]
 fn came(guard: &Guard, address: usize, size: usize, origin: Origin, anchor: Anchor, lock: Lock) {
     let Some((site, held)) = site(guard, origin, anchor, lock) else {
-        return record::allocated_anew(guard, address, size, origin, anchor, lock);
+        return record::allocated(guard, address, size, origin, anchor, lock);
     };
     let held = lock == Lock::Held || held;
     let Some(counter) = store::counter(site, Side::Came, held) else {
-        return record::allocated_anew(guard, address, size, origin, anchor, lock);
+        return record::allocated(guard, address, size, origin, anchor, lock);
     };
     if !live::enter(address, size, site, epoch::now()) {
         return came_otherwise(guard, address, size, site, held);

@@ -41,7 +41,8 @@ fn extent() -> Extent {
 
 /// A block was allocated. To be called after the real allocator returned it:
 /// before that the address may still be another block's.
-#[inline(always)]
+#[cold]
+#[inline(never)]
 pub fn allocated(
     guard: &Guard,
     address: usize,
@@ -68,20 +69,6 @@ pub fn allocated(
             Lock::Unknown => life::native_tick(guard, anchor),
         }
     }
-}
-
-/// The same for those that are found out of the ordinary when they are there.
-#[cold]
-#[inline(never)]
-pub fn allocated_anew(
-    guard: &Guard,
-    address: usize,
-    size: usize,
-    origin: Origin,
-    anchor: Anchor,
-    lock: Lock,
-) {
-    allocated(guard, address, size, origin, anchor, lock);
 }
 
 /// Enters a block into the live table, whatever it finds there; `false` if it has no place.

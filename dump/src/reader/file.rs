@@ -11,6 +11,7 @@ use crate::layout::{
     FURTHER, Further, Growth, HEADER_LEN, Header, MAGIC, MAJOR, MAX_EXTENTS, Moments, SEALED_LEN,
     SITES, SnapshotState, Tally, Wide,
 };
+use crate::record::Damaged;
 
 /// An extent, checked to lie inside the file.
 #[derive(Clone, Copy)]
@@ -342,6 +343,3 @@ impl<'a> File<'a> {
         }
     }
 }
-
-/// The bytes that a slot names are not there, or not what they were.
-pub(super) struct Damaged;

@@ -6,13 +6,14 @@
 
 use core::mem::{offset_of, size_of};
 
-use super::file::{Arrays, Damaged, File};
+use super::file::{Arrays, File};
 use crate::blob::Numbers;
 use crate::error::Error;
 use crate::layout::{
     BLOBS, Beside, BlobCopy, BlobKind, BlobSlot, Extent, ExtentKind, HEADER_LEN, Header,
     MAX_EXTENTS, SEALED_LEN,
 };
+use crate::record::Damaged;
 
 /// The same dump in as little room as it needs: `None` if `bytes` is no whole dump of a process
 /// that has ended by itself, or is packed already.

@@ -66,10 +66,10 @@ impl Keeper {
         let count = store::site_count();
         self.last.resize(count as usize, (0, 0));
         for (site, last) in (0..count).zip(&mut self.last) {
-            let (came, went) = store::totals(site);
-            point.allocated_blocks = point.allocated_blocks.wrapping_add(came.0);
-            point.allocated_bytes = point.allocated_bytes.wrapping_add(came.1);
-            let (blocks, bytes) = (came.0.saturating_sub(went.0), came.1.saturating_sub(went.1));
+            let totals = store::totals(site);
+            point.allocated_blocks = point.allocated_blocks.wrapping_add(totals.0.0);
+            point.allocated_bytes = point.allocated_bytes.wrapping_add(totals.0.1);
+            let (blocks, bytes) = store::left(totals);
             if *last != (blocks, bytes) {
                 *last = (blocks, bytes);
                 point.changes.push(Change { site, bytes, blocks });

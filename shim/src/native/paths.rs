@@ -13,9 +13,8 @@ use crate::guard::Guard;
 use crate::hash::{mix, scatter};
 use crate::sites;
 
-use super::cache::FREE;
-use super::cache::Node;
 pub use super::cache::PathCache;
+use super::cache::{FREE, Node};
 use super::unwind::{End, Stop, by_rules};
 use super::{Anchor, MAX_NATIVE, NativeFrame, Recursion, Stack, unwind};
 use crate::python::walk::{Key, Top};

@@ -85,13 +85,10 @@ pub fn install() {
         if domain == RAW {
             raw_below = below.malloc as usize;
         }
-        let mut ours = functions(context, domain_is, sample::is_on());
         // Without a context it is an allocator of the interpreter's own; if it is not that of raw
         // blocks, it is pymalloc (or mimalloc, which asks the kernel alone).
         let is_pymalloc = below.context.is_null() && below.malloc as usize != raw_below;
-        if domain_is == Lock::Held && sample::is_on() && is_pymalloc {
-            (ours.malloc, ours.calloc) = (passing::pymalloc_malloc, passing::pymalloc_calloc);
-        }
+        let mut ours = functions(context, domain_is, sample::is_on(), is_pymalloc);
         // SAFETY: the interpreter copies the five words.
         unsafe { set(domain, &mut ours) };
     }
@@ -99,8 +96,13 @@ pub fn install() {
     arenas::install();
 }
 
-/// A layer's functions, above the allocator that `context` is.
-fn functions(context: *mut Allocator, lock: Lock, sampled: bool) -> Allocator {
+/// A layer's functions, above the allocator that `context` is: pymalloc or another one.
+fn functions(
+    context: *mut Allocator,
+    lock: Lock,
+    sampled: bool,
+    above_pymalloc: bool,
+) -> Allocator {
     let context = context.cast();
     match (lock, sampled) {
         (Lock::Unknown, false) => Allocator {
@@ -126,8 +128,8 @@ fn functions(context: *mut Allocator, lock: Lock, sampled: bool) -> Allocator {
         },
         (Lock::Held, true) => Allocator {
             context,
-            malloc: passing::object_malloc,
-            calloc: passing::object_calloc,
+            malloc: if above_pymalloc { passing::pymalloc_malloc } else { passing::object_malloc },
+            calloc: if above_pymalloc { passing::pymalloc_calloc } else { passing::object_calloc },
             realloc: passing::object_realloc,
             free: passing::object_free,
         },
@@ -206,8 +208,11 @@ fn in_place() -> Option<bool> {
 /// (`debug_alloc_api_t` in `Objects/obmalloc.c`). Anything else is read through the kernel, so a
 /// guess costs nothing.
 fn reaches(malloc: usize, context: usize, depth: u32) -> bool {
-    let passing = [passing::object_malloc as *const (), passing::pymalloc_malloc as *const ()];
-    let ours = [object_malloc as *const (), passing[0], passing[1]];
+    let ours = [
+        object_malloc as *const (),
+        passing::object_malloc as *const (),
+        passing::pymalloc_malloc as *const (),
+    ];
     if ours.iter().any(|&it| it as usize == malloc) {
         return true;
     }

@@ -33,9 +33,9 @@ pub struct Top {
 }
 
 /// The key of the calling thread's stack, what `early` makes of [`Key::top`] before the stack is walked,
-/// and whether the thread holds the interpreter lock; `None` where
-/// that is not simple. Not to be called before the layout was proved ([`gate::UNPROVED`]), if there
-/// is one, nor while the interpreter finalizes.
+/// and whether the thread holds the interpreter lock; `None` where that is not simple. Not to be called
+/// before the layout was proved ([`gate::UNPROVED`]), if there is one, nor while the interpreter
+/// finalizes.
 #[inline(always)]
 pub fn quick_key<T>(lock: Lock, early: impl FnOnce(u64) -> T) -> Option<(Key, T, bool)> {
     let Some(layout) = layout() else {

@@ -3,8 +3,8 @@
 use core::sync::atomic::Ordering::{Relaxed, Release};
 
 use pyshim_dump::layout::{
-    Counters, ExtentKind, FURTHER as FURTHER_GROWTH, Further, HEADER_LEN, Header, LOG_EXTENT_MAX,
-    LOG_EXTENT_MIN, Lost, MAGIC, MAJOR, MAX_EXTENTS, MINOR, Moments, SITES,
+    ExtentKind, FURTHER as FURTHER_GROWTH, HEADER_LEN, Header, LOG_EXTENT_MAX, LOG_EXTENT_MIN,
+    Lost, MAGIC, MAJOR, MAX_EXTENTS, MINOR, SITES,
 };
 
 use super::{
@@ -115,8 +115,8 @@ impl Store {
         if header().extent_count.load(Relaxed) as usize + 2 > MAX_EXTENTS {
             return Err(Failure::SizeLimit);
         }
-        let counters = Part::<Counters>::new(&COUNTERS, first, end - first);
-        let moments = Part::<Moments>::new(&MOMENTS, first, end - first);
+        let counters = Part::new(&COUNTERS, SITES, index);
+        let moments = Part::new(&MOMENTS, SITES, index);
         let counters_at = self.grow_file(fd, counters.len as u64)?;
         let moments_at = self.grow_file(fd, moments.len as u64)?;
         // Sites that are counted before there is a file.
@@ -131,19 +131,18 @@ impl Store {
         Ok(())
     }
 
-    /// Makes the file hold more of [`Further`].
+    /// Makes the file hold more of [`FURTHER`].
     fn grow_further(&mut self, fd: i32) -> Result<(), Failure> {
         let index = self.further_extents;
         let (first, end) = (FURTHER_GROWTH.before(index), FURTHER_GROWTH.through(index));
         if end > u64::from(MAX_FURTHER) {
             return Err(Failure::SizeLimit);
         }
-        let first = first as usize;
-        let part = Part::<Further>::new(&FURTHER, first, end as usize - first);
+        let part = Part::new(&FURTHER, FURTHER_GROWTH, index);
         let at = self.grow_file(fd, part.len as u64)?;
         // Mostly none: they are given out before the file has room for them only where many sites need
         // one at a time. Then others may be counting there.
-        let used = (header().further_count.load(Relaxed) as usize).saturating_sub(first);
+        let used = (header().further_count.load(Relaxed) as usize).saturating_sub(first as usize);
         if used > 0 && self.exists() {
             header().inexact.store(1, Relaxed);
         }

@@ -18,7 +18,7 @@ mod tally;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed, Ordering::Release};
 use std::collections::VecDeque;
 
-use pyshim_dump::layout::{self, Counters, Further, HEADER_LEN, Header, Lost, Moments};
+use pyshim_dump::layout::{self, Counters, Further, Growth, HEADER_LEN, Header, Lost, Moments};
 
 use crate::spin::SpinLock;
 use crate::sys::{self, Errno};
@@ -27,7 +27,7 @@ pub use blobs::HeapPlace;
 pub use file::Identity;
 pub use log::Batch;
 pub use tally::{
-    Moment, Side, add_any, add_one, add_wide, counter, live, note_moment, take_wide, totals,
+    Moment, Side, add_any, add_one, add_wide, counter, left, live, note_moment, take_wide, totals,
 };
 
 /// Sites that the arrays have room for.
@@ -230,10 +230,11 @@ struct Part<T> {
 }
 
 impl<T> Part<T> {
-    /// Of sites that the array has.
-    fn new(array: &AtomicPtr<T>, first: usize, sites: usize) -> Part<T> {
+    /// That of an extent, as far as the array has it.
+    fn new(array: &AtomicPtr<T>, growth: Growth, index: u32) -> Part<T> {
+        let (first, end) = (growth.before(index) as usize, growth.through(index) as usize);
         let at = array.load(Relaxed).wrapping_add(first);
-        Part { at, len: sites * size_of::<T>() }
+        Part { at, len: (end - first) * size_of::<T>() }
     }
 
     fn bytes(&self) -> &[u8] {

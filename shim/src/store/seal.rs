@@ -2,9 +2,7 @@
 
 use core::sync::atomic::Ordering::{Relaxed, Release};
 
-use pyshim_dump::layout::{
-    self, Counters, ExtentKind, Further, Growth, Moments, SEALED_LEN, SITES,
-};
+use pyshim_dump::layout::{self, ExtentKind, SEALED_LEN, SITES};
 
 use super::{COUNTERS, FURTHER, HEADER, MOMENTS, Part, Store, header};
 use crate::{packing, sys};
@@ -32,23 +30,19 @@ impl Store {
         crc.update(unsafe {
             core::slice::from_raw_parts(HEADER.load(Relaxed).cast::<u8>(), SEALED_LEN)
         });
-        let part = |growth: Growth, index| {
-            let first = growth.before(index) as usize;
-            (first, growth.through(index) as usize - first)
-        };
-        // In the order in which the list has them.
+        // In the order in which the list has them. (What the file says is believed as far as we know of
+        // it ourselves: others may write there.)
         let count = header().extent_count.load(Relaxed) as usize;
         for extent in header().extents.iter().take(count) {
             let (kind, index) = (extent.kind.load(Relaxed), extent.index.load(Relaxed));
-            if kind == ExtentKind::Counters as u32 {
-                let (first, sites) = part(SITES, index);
-                crc.update(Part::<Counters>::new(&COUNTERS, first, sites).bytes());
-            } else if kind == ExtentKind::Moments as u32 {
-                let (first, sites) = part(SITES, index);
-                crc.update(Part::<Moments>::new(&MOMENTS, first, sites).bytes());
-            } else if kind == ExtentKind::Further as u32 {
-                let (first, places) = part(layout::FURTHER, index);
-                crc.update(Part::<Further>::new(&FURTHER, first, places).bytes());
+            let (is_of_sites, is_further) =
+                (index < self.array_extents, index < self.further_extents);
+            if kind == ExtentKind::Counters as u32 && is_of_sites {
+                crc.update(Part::new(&COUNTERS, SITES, index).bytes());
+            } else if kind == ExtentKind::Moments as u32 && is_of_sites {
+                crc.update(Part::new(&MOMENTS, SITES, index).bytes());
+            } else if kind == ExtentKind::Further as u32 && is_further {
+                crc.update(Part::new(&FURTHER, layout::FURTHER, index).bytes());
             }
         }
         crc.finalize()

@@ -113,11 +113,15 @@ pub fn counter(site: u32, side: Side, held: bool) -> Option<&'static AtomicU64> 
     (cell.load(Relaxed) & FULL == 0).then_some(cell)
 }
 
-/// Counts one block of less than [`amount::LARGE`] bytes. `alone`: the thread holds the interpreter lock, of which there
-/// is only one.
+/// Counts one block of less than [`amount::LARGE`] bytes. `alone`: the thread holds the interpreter
+/// lock, of which there is only one.
 #[inline(always)]
 pub fn add_one(counter: &AtomicU64, size: usize, alone: bool) {
-    let word = amount::one(size as u64);
+    add_word(counter, amount::one(size as u64), alone);
+}
+
+#[inline(always)]
+fn add_word(counter: &AtomicU64, word: u64, alone: bool) {
     if alone {
         // (One instruction: a signal handler may free a block of the same site.)
         counter.store(counter.load(Relaxed).wrapping_add(word), Relaxed);
@@ -126,28 +130,16 @@ pub fn add_one(counter: &AtomicU64, size: usize, alone: bool) {
     }
 }
 
-#[inline(always)]
-fn add_to(site: u32, cell: &'static AtomicU64, side: Side, word: u64) {
-    if cell.fetch_add(word, Relaxed).wrapping_add(word) & FULL != 0 {
-        pour(site, cell, side);
-    }
-}
-
 /// Counts any amounts. `held`: the calling thread holds an interpreter lock; `alone`: there is only one.
 pub fn add_any(site: u32, side: Side, (blocks, bytes): (u64, u64), held: bool, alone: bool) {
     let Some(word) = amount::some(blocks, bytes) else {
         return add_wide(site, side, blocks, bytes);
     };
-    match held {
-        true if alone => {
-            let cell = cell(&counters(site).held, side);
-            cell.store(cell.load(Relaxed).wrapping_add(word), Relaxed);
-            if cell.load(Relaxed) & FULL != 0 {
-                pour(site, cell, side);
-            }
-        }
-        true => add_to(site, cell(&counters(site).held, side), side, word),
-        false => add_to(site, cell(&further(site).free, side), side, word),
+    let tally = if held { &counters(site).held } else { &further(site).free };
+    let cell = cell(tally, side);
+    add_word(cell, word, held && alone);
+    if cell.load(Relaxed) & FULL != 0 {
+        pour(site, cell, side);
     }
 }
 
@@ -186,17 +178,25 @@ fn pour(site: u32, cell: &'static AtomicU64, side: Side) {
 /// Blocks and bytes.
 type Amounts = (u64, u64);
 
-/// What came and what went of a site. Exact when the site is quiet.
-#[inline]
-pub fn totals(site: u32) -> (Amounts, Amounts) {
+/// The words of what came and what went of a site that has nothing else.
+#[inline(always)]
+fn only_words(site: u32) -> Option<(u64, u64)> {
     let held = &counters(site).held;
+    // What went is read before what came: a block that comes and goes in between is then counted live,
+    // never negative.
     let went = held.freed.load(Acquire);
     let came = held.allocated.load(Acquire);
     // Looked at last: no word is poured out before the site has a place.
-    if place_of(site).load(Acquire) == 0 {
-        return (amount::unpack(came), amount::unpack(went));
+    (place_of(site).load(Acquire) == 0).then_some((came, went))
+}
+
+/// What came and what went of a site. Exact when the site is quiet.
+#[inline]
+pub fn totals(site: u32) -> (Amounts, Amounts) {
+    match only_words(site) {
+        Some((came, went)) => (amount::unpack(came), amount::unpack(went)),
+        None => totals_of_several(site),
     }
-    totals_of_several(site)
 }
 
 #[inline(never)]
@@ -204,8 +204,7 @@ fn totals_of_several(site: u32) -> (Amounts, Amounts) {
     let mut last = ((0, 0), (0, 0));
     for _ in 0..ATTEMPTS {
         let turn = header().moves.load(Acquire);
-        // What went is read before what came: a block that comes and goes in between is then counted
-        // live, never negative.
+        // (In the order of `only_words`.)
         let went = sum(site, Side::Went);
         last = (sum(site, Side::Came), went);
         fence(Acquire);
@@ -231,7 +230,12 @@ fn sum(site: u32, side: Side) -> Amounts {
 /// Live blocks and bytes of a site. Exact when the site is quiet.
 #[inline]
 pub fn live(site: u32) -> Amounts {
-    let (came, went) = totals(site);
+    left(totals(site))
+}
+
+/// What is live of [`totals`].
+#[inline]
+pub fn left((came, went): (Amounts, Amounts)) -> Amounts {
     (came.0.saturating_sub(went.0), came.1.saturating_sub(went.1))
 }
 
@@ -252,12 +256,9 @@ pub fn note_moment(site: u32, moment: Moment) -> u64 {
         Moment::Peak(bank) => &moments.peak[bank & 1],
         Moment::Last => &moments.last,
     };
-    let held = &counters(site).held;
-    let went = held.freed.load(Acquire);
-    let came = held.allocated.load(Acquire);
-    // As in `totals`. No more went than came, so neither part borrows from the other.
-    let word = came.wrapping_sub(went);
-    if place_of(site).load(Acquire) == 0 && word & FULL == 0 {
+    // No more went than came, so neither part of the words borrows from the other.
+    let word = only_words(site).map(|(came, went)| came.wrapping_sub(went));
+    if let Some(word) = word.filter(|word| word & FULL == 0) {
         cell.store(word, Relaxed);
         return amount::unpack(word).1;
     }
