@@ -1,23 +1,20 @@
-//! Where a thread keeps the paths that it has unwound ([`super::paths`]): a trie.
-//!
-//! A node has words of the stack that are the same on every path through it, and then one where
-//! paths part; what is behind that is found by the word that is there. So a look reads each word of
-//! the path once, from the innermost on, and no word before those inside it were found to be right.
+//! Where a thread keeps the paths that it has unwound ([`super::paths`]): a [`trie`], which lies in a
+//! mapping of its own, grows, and is handed on when its thread ends.
+
+mod trie;
 
 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::{Anchor, IN_REGISTER, MAX_NATIVE, NativeFrame};
-use crate::hash::{mix, scatter};
+use super::{Anchor, IN_REGISTER, NativeFrame};
+use crate::hash::mix;
 use crate::spin::SpinLock;
-use crate::{sites, sys};
+use crate::sys;
 
-/// Words of the longest path that is kept: two of a frame at most, and what ended it.
-const LONGEST: usize = 2 * MAX_NATIVE + 1;
+use trie::{Behind, Check, FOUR, LONGEST, PARTINGS, Trie, Word, are_there, behind};
+pub use trie::{Node, Path};
 
-/// Words lie in fours, a cache line each: a node has one, and more elsewhere if it must.
-const FOUR: usize = 4;
 /// Keeping a path takes no more fours than this: its own, and those of a node that is split.
 const MOST_FOURS: usize = 2 * LONGEST.div_ceil(FOUR);
 
@@ -28,150 +25,6 @@ const SIZES: [(usize, usize); 3] = [(1 << 10, 1 << 10), (1 << 13, 1 << 13), (1 <
 /// Caches of more than the first size may have so many bytes together, however many threads there are.
 const MOST_BYTES: usize = 48 << 20;
 static LARGER_BYTES: AtomicUsize = AtomicUsize::new(0);
-
-/// A word of the stack that must be as it was.
-#[derive(Clone, Copy)]
-struct Check {
-    address: usize,
-    value: u64,
-}
-
-/// A word of a path that is to be kept.
-#[derive(Clone, Copy)]
-struct Word {
-    check: Check,
-    /// It is no return address but a saved rbp, or rbp itself.
-    is_base: bool,
-}
-
-/// What is known of the stack from one parting of paths to the next, or to their end.
-///
-/// The second of its two cache lines are words, so that reading these need not wait for the first.
-#[derive(Clone)]
-#[repr(C, align(128))]
-pub struct Node {
-    /// What it is found by; 0: it is none.
-    key: u64,
-    /// The stack pointer at the hook.
-    sp: usize,
-    behind: Behind,
-    /// Which is the first of its further fours, and how many there are. All lie within
-    /// [`Trie::fours`].
-    first: u32,
-    fours: u8,
-    /// Words it has, and fours that there is room for at `first`.
-    count: u8,
-    room: u8,
-    /// As in [`Trie::bases`], of `words`.
-    bases: u8,
-    /// The first words; where there are fewer, what is always so on its path.
-    words: [Check; FOUR],
-}
-
-impl Node {
-    /// Whether it is that of `key` on the path that `anchor` is on. (What is none has no stack pointer.)
-    #[inline(always)]
-    fn is_of(&self, key: u64, anchor: Anchor) -> bool {
-        self.key == key && self.sp == anchor.sp
-    }
-}
-
-const _: () = assert!(size_of::<Node>() == 128 && LONGEST <= u8::MAX as usize);
-
-/// What comes behind the words of a node. (With a tag of its own, so that zero is an end.)
-#[derive(Clone)]
-#[repr(u8)]
-enum Behind {
-    /// A path ends.
-    End(Path) = 0,
-    /// Paths part at the word that lies at `address`; with that word, `id` leads on.
-    Fork { address: usize, id: u64, is_base: bool },
-}
-
-/// A path at its end.
-#[derive(Clone)]
-pub struct Path {
-    /// Of all its return addresses.
-    pub hash: u64,
-    /// The last word is none of its frames but what ended it: a frame of the evaluation loop.
-    pub ended: bool,
-    /// The site that it led to: what that was looked up by, the shard of its key, and the era of that
-    /// shard then ([`sites::era`]).
-    by: Cell<u64>,
-    site: Cell<u32>,
-    era: Cell<u32>,
-    shard: Cell<u8>,
-}
-
-impl Path {
-    fn new(hash: u64, ended: bool) -> Path {
-        Path {
-            hash,
-            ended,
-            by: Cell::new(0),
-            site: Cell::new(0),
-            era: Cell::new(0),
-            shard: Cell::new(0),
-        }
-    }
-
-    /// The site that it led to when it was last looked up by `by`, if that is still so.
-    #[inline(always)]
-    pub fn site(&self, by: u64) -> Option<u32> {
-        let is_known = self.by.get() == by && self.era.get() == sites::era(self.shard.get());
-        is_known.then(|| self.site.get())
-    }
-
-    /// Remembers a site for [`Path::site`], with the shard of its key and that one's era when it was
-    /// looked up.
-    #[inline(always)]
-    pub fn remember(&self, by: u64, site: u32, (shard, era): (u8, u32)) {
-        self.by.set(by);
-        self.site.set(site);
-        self.shard.set(shard);
-        self.era.set(era);
-    }
-}
-
-/// How many times a path may part from others.
-const PARTINGS: usize = 24;
-
-/// The key of what comes behind a fork.
-#[inline(always)]
-fn behind(id: u64, word: u64) -> u64 {
-    scatter(id ^ word)
-}
-
-/// Whether words of the stack are what they were.
-///
-/// # Safety
-/// The words of their path that come before them must be.
-#[inline(always)]
-unsafe fn are_there(words: &[Check; FOUR]) -> bool {
-    for check in words {
-        // SAFETY: every word before it is as it was, so the frame inside it is the one that was
-        // unwound, and its tables place the word on this thread's stack.
-        if unsafe { *(check.address as *const u64) } != check.value {
-            return false;
-        }
-    }
-    true
-}
-
-/// The nodes and their words.
-struct Trie {
-    /// A power of two of them.
-    nodes: &'static mut [Node],
-    fours: &'static mut [[Check; FOUR]],
-    /// A bit for each word of a four that is no return address.
-    bases: &'static mut [u8],
-    /// Fours in use.
-    used: usize,
-    /// Nodes that gave way to others.
-    displaced: usize,
-    /// Forks that were made.
-    ids: u64,
-}
 
 /// The paths of one thread: at the start of the mapping that its arrays are in.
 pub struct PathCache {
@@ -502,110 +355,6 @@ impl PathCache {
         trie.put(others, words.get(right + 1..).unwrap_or_default(), always);
         let leaf = leaf(behind(id, new.check.value));
         trie.put(leaf, rest(missed.before + right + 1), always);
-    }
-}
-
-/// As a node has them: no more than four words, filled up, and which of them are no addresses.
-fn four(words: &[Word], always: Check) -> ([Check; FOUR], u8) {
-    let (mut four, mut bases) = ([always; FOUR], 0);
-    for (at, (check, word)) in four.iter_mut().zip(words).enumerate() {
-        *check = word.check;
-        bases |= u8::from(word.is_base) << at;
-    }
-    (four, bases)
-}
-
-impl Trie {
-    #[inline(always)]
-    fn place(&self, key: u64) -> usize {
-        (key >> 32) as usize & (self.nodes.len() - 1)
-    }
-
-    /// Whichever node is where that of `key` would be.
-    #[inline(always)]
-    fn at(&self, key: u64) -> &Node {
-        // SAFETY: `map` made a power of two of them, so the place is below their number.
-        unsafe { self.nodes.get_unchecked(self.place(key)) }
-    }
-
-    /// The node of `key` on the path that `anchor` is on.
-    #[inline(always)]
-    fn node(&self, key: u64, anchor: Anchor) -> Option<&Node> {
-        Some(self.at(key)).filter(|node| node.is_of(key, anchor))
-    }
-
-    /// The words of a node that it has not itself.
-    #[inline(always)]
-    fn fours_of(&self, node: &Node) -> &[[Check; FOUR]] {
-        let first = node.first as usize;
-        // SAFETY: `put` and `copy_to`, which alone write nodes, write none whose fours are not all there.
-        unsafe { self.fours.get_unchecked(first..first + node.fours as usize) }
-    }
-
-    /// The words of a node.
-    fn words<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = Word> + 'a {
-        let checks = node.words.iter().chain(self.fours_of(node).as_flattened());
-        let bases = self.bases.get(node.first as usize..).unwrap_or_default();
-        let bases = core::iter::once(&node.bases).chain(bases);
-        let is_base = bases.flat_map(|bases| (0..FOUR).map(move |at| bases >> at & 1 != 0));
-        let words = checks.zip(is_base).take(node.count as usize);
-        words.map(|(&check, is_base)| Word { check, is_base })
-    }
-
-    /// Puts a node with `words` in the place of whichever is there. Its fours are filled up with what
-    /// is `always` so on its path.
-    fn put(&mut self, mut node: Node, words: &[Word], always: Check) {
-        let place = self.place(node.key);
-        let Some(old) = self.nodes.get_mut(place) else { return };
-        let (own, further) = words.split_at(words.len().min(FOUR));
-        (node.count, node.fours) = (words.len() as u8, further.len().div_ceil(FOUR) as u8);
-        (node.words, node.bases) = four(own, always);
-        (node.first, node.room) = (old.first, old.room);
-        if node.room < node.fours {
-            if self.used + node.fours as usize > self.fours.len() {
-                return;
-            }
-            (node.first, node.room) = (self.used as u32, node.fours);
-            self.used += node.fours as usize;
-        }
-        self.displaced += usize::from(old.key != 0 && old.key != node.key);
-        let first = node.first as usize;
-        *old = node;
-        let places = self.fours.iter_mut().zip(self.bases.iter_mut()).skip(first);
-        for (words, (place, bases)) in further.chunks(FOUR).zip(places) {
-            (*place, *bases) = four(words, always);
-        }
-    }
-
-    /// Copies everything to a larger trie, where addresses are what `moved` makes of them.
-    fn copy_to(&self, to: &mut Trie, moved: impl Fn(usize) -> usize) {
-        for node in self.nodes.iter().filter(|node| node.key != 0) {
-            let moved_all =
-                |four: [Check; FOUR]| four.map(|it| Check { address: moved(it.address), ..it });
-            let mut copy = Node { first: to.used as u32, room: node.fours, ..node.clone() };
-            copy.words = moved_all(copy.words);
-            if let Behind::Fork { address, .. } = &mut copy.behind {
-                *address = moved(*address);
-            }
-            let (from, len) = (node.first as usize, node.fours as usize);
-            let place = to.place(copy.key);
-            let (Some(place), Some(fours), Some(bases)) = (
-                to.nodes.get_mut(place),
-                to.fours.get_mut(to.used..to.used + len),
-                to.bases.get_mut(to.used..to.used + len),
-            ) else {
-                return;
-            };
-            for (four, old) in fours.iter_mut().zip(self.fours_of(node)) {
-                *four = moved_all(*old);
-            }
-            for (bases, old) in bases.iter_mut().zip(self.bases.iter().skip(from)) {
-                *bases = *old;
-            }
-            *place = copy;
-            to.used += len;
-        }
-        to.ids = self.ids;
     }
 }
 

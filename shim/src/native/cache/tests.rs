@@ -1,4 +1,5 @@
 use super::*;
+use crate::hash::scatter;
 
 /// A stack whose functions have frames of sizes that are theirs; every third one saves rbp.
 struct Program {
