@@ -37,40 +37,21 @@ pub struct Change {
 }
 
 impl Timeline {
-    /// Drops every second point; what changed at a dropped point moves to the next.
-    pub fn halve(&mut self) {
-        let mut kept = Vec::with_capacity(self.points.len() / 2 + 1);
-        let mut points = core::mem::take(&mut self.points).into_iter();
-        while let Some(first) = points.next() {
-            let Some(mut second) = points.next() else {
-                kept.push(first);
-                break;
-            };
-            second.changes = merge(&first.changes, &second.changes);
-            kept.push(second);
-        }
-        self.points = kept;
-    }
-
     /// The bytes of the blob.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        put(&mut out, self.points.len() as u64);
+        let mut writer = TimelineWriter::new();
         for point in &self.points {
-            put(&mut out, point.at_ms);
-            put(&mut out, point.rss);
-            put(&mut out, point.allocated_bytes);
-            put(&mut out, point.allocated_blocks);
-            put(&mut out, point.changes.len() as u64);
-            let mut last = 0i64;
-            for change in &point.changes {
-                put(&mut out, zigzag(i64::from(change.site) - last));
-                last = i64::from(change.site);
-                put(&mut out, change.bytes);
-                put(&mut out, change.blocks);
-            }
+            let mut written = PointWriter {
+                at_ms: point.at_ms,
+                rss: point.rss,
+                allocated_bytes: point.allocated_bytes,
+                allocated_blocks: point.allocated_blocks,
+                ..PointWriter::default()
+            };
+            point.changes.iter().for_each(|&change| written.change(change));
+            writer.push(written);
         }
-        out
+        writer.encode()
     }
 
     /// Reads what [`Timeline::encode`] wrote.
@@ -89,12 +70,7 @@ impl Timeline {
             let changes = input.count()?;
             let mut last = 0i64;
             for _ in 0..changes {
-                last = last.checked_add(unzigzag(input.int()?))?;
-                point.changes.push(Change {
-                    site: last.try_into().ok()?,
-                    bytes: input.int()?,
-                    blocks: input.int()?,
-                });
+                point.changes.push(change(&mut input, &mut last)?);
             }
             points.push(point);
         }
@@ -102,21 +78,111 @@ impl Timeline {
     }
 }
 
-/// Both lists, the later one's word counting where they speak of the same site.
-fn merge(earlier: &[Change], later: &[Change]) -> Vec<Change> {
-    let mut out = Vec::with_capacity(earlier.len() + later.len());
-    let mut rest = later.iter().peekable();
-    for change in earlier {
-        while let Some(next) = rest.next_if(|next| next.site < change.site) {
-            out.push(*next);
-        }
-        match rest.next_if(|next| next.site == change.site) {
-            Some(next) => out.push(*next),
-            None => out.push(*change),
-        }
+/// A [`Point`] whose changes are as the blob has them: in a fifth of the room.
+#[derive(Clone, Debug, Default)]
+pub struct PointWriter {
+    /// As in [`Point`], like the next three.
+    pub at_ms: u64,
+    /// See there.
+    pub rss: u64,
+    /// See there.
+    pub allocated_bytes: u64,
+    /// See there.
+    pub allocated_blocks: u64,
+    count: u64,
+    changes: Vec<u8>,
+    last: i64,
+}
+
+impl PointWriter {
+    /// The next change, in order of site.
+    #[inline]
+    pub fn change(&mut self, change: Change) {
+        put(&mut self.changes, zigzag(i64::from(change.site) - self.last));
+        put(&mut self.changes, change.bytes);
+        put(&mut self.changes, change.blocks);
+        self.last = i64::from(change.site);
+        self.count += 1;
     }
-    out.extend(rest);
-    out
+
+    fn changes(&self) -> impl Iterator<Item = Change> {
+        let (mut input, mut last) = (Input(&self.changes), 0);
+        core::iter::from_fn(move || change(&mut input, &mut last))
+    }
+
+    /// The point, with changes since the one before the `earlier` one, which is left out: where both
+    /// speak of the same site, its own word counts.
+    fn since(self, earlier: &PointWriter) -> PointWriter {
+        let mut merged = PointWriter { count: 0, changes: Vec::new(), last: 0, ..self };
+        let mut rest = self.changes().peekable();
+        for change in earlier.changes() {
+            while let Some(next) = rest.next_if(|next| next.site < change.site) {
+                merged.change(next);
+            }
+            merged.change(rest.next_if(|next| next.site == change.site).unwrap_or(change));
+        }
+        rest.for_each(|change| merged.change(change));
+        merged
+    }
+}
+
+/// A [`Timeline`] that goes on.
+#[derive(Clone, Debug, Default)]
+pub struct TimelineWriter {
+    points: Vec<PointWriter>,
+}
+
+impl TimelineWriter {
+    /// Without points.
+    pub const fn new() -> TimelineWriter {
+        TimelineWriter { points: Vec::new() }
+    }
+
+    /// How many points there are.
+    pub fn count(&self) -> usize {
+        self.points.len()
+    }
+
+    /// The next point.
+    pub fn push(&mut self, mut point: PointWriter) {
+        point.changes.shrink_to_fit();
+        self.points.push(point);
+    }
+
+    /// Drops every second point; what changed at a dropped point moves to the next.
+    pub fn halve(&mut self) {
+        let mut kept = Vec::with_capacity(self.points.len() / 2 + 1);
+        let mut points = core::mem::take(&mut self.points).into_iter();
+        while let Some(first) = points.next() {
+            kept.push(match points.next() {
+                Some(second) => second.since(&first),
+                None => first,
+            });
+        }
+        self.points = kept;
+    }
+
+    /// The bytes of the blob.
+    pub fn encode(&self) -> Vec<u8> {
+        let changes: usize = self.points.iter().map(|point| point.changes.len()).sum();
+        let mut out = Vec::with_capacity(10 + 50 * self.points.len() + changes);
+        put(&mut out, self.points.len() as u64);
+        for point in &self.points {
+            put(&mut out, point.at_ms);
+            put(&mut out, point.rss);
+            put(&mut out, point.allocated_bytes);
+            put(&mut out, point.allocated_blocks);
+            put(&mut out, point.count);
+            out.extend_from_slice(&point.changes);
+        }
+        out
+    }
+}
+
+/// The next change, where `last` is the site of the one before.
+fn change(input: &mut Input, last: &mut i64) -> Option<Change> {
+    *last = last.checked_add(unzigzag(input.int()?))?;
+    Some(Change { site: (*last).try_into().ok()?, bytes: input.int()?, blocks: input.int()? })
 }
 
 /// Sizes and ages of the blocks that were live at one moment.
@@ -235,11 +301,11 @@ pub struct SiteNumbers {
 }
 
 impl Numbers {
-    /// The bytes of the blob for so many sites.
-    pub fn encode(count: usize, site: impl Fn(usize) -> SiteNumbers) -> Vec<u8> {
-        let mut out = Vec::with_capacity(count * 12);
-        put(&mut out, count as u64);
-        for site in (0..count).map(site) {
+    /// The bytes of the blob for these sites.
+    pub fn encode(sites: impl ExactSizeIterator<Item = SiteNumbers>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(sites.len() * 12);
+        put(&mut out, sites.len() as u64);
+        for site in sites {
             for amount in [site.totals.allocated, site.totals.freed, site.peak, site.last] {
                 put(&mut out, amount.blocks);
                 put(&mut out, amount.bytes);
@@ -279,19 +345,27 @@ mod tests {
 
     #[test]
     fn a_halved_timeline_keeps_the_latest_of_each_site() {
-        let mut timeline = Timeline {
-            points: vec![
-                point(1, &[(1, 10), (5, 1)]),
-                point(2, &[(1, 20), (7, 3)]),
-                point(3, &[(2, 9)]),
-            ],
-        };
-        timeline.halve();
-        assert_eq!(
-            timeline.points,
-            vec![point(2, &[(1, 20), (5, 1), (7, 3)]), point(3, &[(2, 9)])]
-        );
-        assert_eq!(Timeline::decode(&timeline.encode()), Some(timeline));
+        let mut writer = TimelineWriter::new();
+        let points = [
+            point(1, &[(1, 10), (5, 1), (9, 300)]),
+            point(2, &[(1, 20), (7, 3), (u32::MAX, 1)]),
+            point(3, &[(2, 9)]),
+        ];
+        for point in &points {
+            let mut written = PointWriter { at_ms: point.at_ms, ..PointWriter::default() };
+            point.changes.iter().for_each(|&change| written.change(change));
+            writer.push(written);
+        }
+        let timeline = Timeline::decode(&writer.encode()).unwrap();
+        assert_eq!(timeline.points, points);
+        assert_eq!(timeline.encode(), writer.encode());
+        writer.halve();
+        assert_eq!(writer.count(), 2);
+        let expected = vec![
+            point(2, &[(1, 20), (5, 1), (7, 3), (9, 300), (u32::MAX, 1)]),
+            point(3, &[(2, 9)]),
+        ];
+        assert_eq!(Timeline::decode(&writer.encode()), Some(Timeline { points: expected }));
     }
 
     #[test]

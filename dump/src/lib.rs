@@ -20,4 +20,4 @@ pub mod record;
 pub mod varint;
 
 pub use error::Error;
-pub use reader::{Amount, Dump, End, Mode, Module, Site, Snapshots, Stack, Totals, pack};
+pub use reader::{Amount, Dump, End, Mode, Module, Packed, Site, Snapshots, Stack, Totals, pack};

@@ -304,6 +304,8 @@ fn a_packed_dump_says_the_same() {
     let folder = folder();
     let whole = leaky().bytes();
     let packed = pyshim_dump::pack(&whole).expect("it is sealed");
+    assert_eq!(packed.len(), packed.bytes().len() as u64);
+    let packed = packed.bytes();
     assert!(packed.len() < whole.len() / 4, "{} of {}", packed.len(), whole.len());
     assert_eq!(pyshim_dump::pack(&packed), None, "once is enough");
     let path = write(&folder, "it.dump", &whole);

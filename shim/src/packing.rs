@@ -6,6 +6,7 @@
 
 use core::sync::atomic::Ordering::SeqCst;
 
+use pyshim_dump::Packed;
 use pyshim_dump::layout::{DONE_COPY, DONE_PROCESS};
 
 use crate::store;
@@ -38,27 +39,30 @@ pub fn copy_begins() {
 /// If anything goes wrong the dump stays as it is.
 fn pack(path: &[u8], identity: (u64, u64)) {
     let Ok(fd) = sys::open(path, libc::O_RDONLY | libc::O_NOFOLLOW, 0) else { return };
-    let packed = sys::status(fd)
+    let file = sys::status(fd)
         .filter(|file| file.identity == identity && file.owner == sys::effective_user())
-        .filter(|file| file.len > WORTH && file.links == 1)
-        .and_then(|file| {
-            let content = sys::FileMap::new(fd, file.len as usize)?;
-            Some((pyshim_dump::pack(content.bytes())?, file))
-        })
-        .filter(|(packed, file)| (packed.len() as u64) < file.len.min(sys::file_size_limit()));
+        .filter(|file| file.len > WORTH && file.links == 1);
+    let content = file.as_ref().and_then(|file| sys::FileMap::new(fd, file.len as usize));
     sys::close(fd);
-    if let Some((packed, file)) = packed {
+    let (Some(file), Some(content)) = (file, content) else { return };
+    let packed = pyshim_dump::pack(content.bytes());
+    if let Some(packed) = packed.filter(|it| it.len() < file.len.min(sys::file_size_limit())) {
         replace(path, &packed, file.mode);
     }
 }
 
-fn replace(path: &[u8], content: &[u8], mode: u32) {
+fn replace(path: &[u8], packed: &Packed, mode: u32) {
     let mut beside = path.strip_suffix(b"\0").unwrap_or(path).to_vec();
     beside.extend_from_slice(b".part\0");
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
     let Ok(fd) = sys::open(&beside, flags, 0o600) else { return };
-    let written = sys::allocate(fd, 0, content.len() as u64)
-        .and_then(|()| sys::write_at(fd, 0, content))
+    let mut at = 0;
+    let mut write = |piece: &[u8]| {
+        at += piece.len() as u64;
+        sys::write_at(fd, at - piece.len() as u64, piece)
+    };
+    let written = sys::allocate(fd, 0, packed.len())
+        .and_then(|()| packed.pieces().try_for_each(&mut write))
         .and_then(|()| sys::set_mode(fd, mode))
         .is_ok();
     sys::close(fd);

@@ -164,10 +164,7 @@ fn note(total: i64) {
     let began = life::since_start_ns();
     let header = store::header();
     let bank = if header.peak_bank.load(Relaxed) == 1 { 1 } else { 0 };
-    let mut sum = 0;
-    for site in 0..store::site_count() {
-        sum += store::note_moment(site, Moment::Peak(bank));
-    }
+    let sum = store::note_moment(Moment::Peak(bank));
     header.peak_bytes[bank].store(sum, Relaxed);
     header.peak_ns[bank].store(began, Relaxed);
     header.peak_bank.store(bank as u32 + 1, Release);

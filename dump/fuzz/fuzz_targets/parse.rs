@@ -32,7 +32,7 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
 });
 
 fn check_packed(bytes: &[u8], dump: &Dump) {
-    let Some(packed) = pack(bytes) else { return };
+    let Some(packed) = pack(bytes).map(|packed| packed.bytes()) else { return };
     let packed = Dump::parse(&packed).expect("what can be read can be read when it is packed");
     assert_eq!(format!("{:?}", packed.sites), format!("{:?}", dump.sites));
     assert_eq!(packed.timeline, dump.timeline);

@@ -51,7 +51,7 @@ pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize
         // Were it refused, every change of it would be too, and nothing would be tried.
         let whole = Dump::parse(&dump).expect("the dump to begin with is whole");
         assert!(whole.heap.is_some() && whole.census.is_some());
-        let packed = pyshim_dump::pack(&dump).expect("it is sealed");
+        let packed = pyshim_dump::pack(&dump).expect("it is sealed").bytes();
         let dump = if seed.is_multiple_of(2) { packed } else { dump };
         assert!(dump.len() <= max_size, "-max_len has to be {} or more", dump.len());
         data[..dump.len()].copy_from_slice(&dump);

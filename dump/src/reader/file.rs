@@ -51,10 +51,13 @@ impl Array {
         Ok(array)
     }
 
-    fn offset(&self, id: usize) -> Option<usize> {
-        let after = self.pieces.partition_point(|&(first, _)| first <= id as u64);
-        let &(first, offset) = self.pieces.get(after.checked_sub(1)?)?;
-        (id < self.len).then_some(offset + (id - first as usize) * self.item)
+    /// Where its items are, in order.
+    fn offsets(&self) -> impl Iterator<Item = usize> {
+        let ends = self.pieces.iter().skip(1).map(|&(first, _)| first).chain([self.len as u64]);
+        let pieces = self.pieces.iter().zip(ends);
+        pieces.flat_map(move |(&(first, offset), end)| {
+            (0..(end - first) as usize).map(move |item| offset + item * self.item)
+        })
     }
 }
 
@@ -66,9 +69,8 @@ pub(super) struct Arrays<'f, 'a> {
     file: &'f File<'a>,
     counters: Array,
     moments: Array,
-    /// Where each site has its [`Further`]; 0: it has none.
+    /// Where each site has its [`Further`]; 0: it has none. One for each site.
     further: Vec<usize>,
-    count: usize,
     /// Which of the peaks to read.
     peak: Option<usize>,
 }
@@ -85,26 +87,29 @@ impl<'f, 'a> Arrays<'f, 'a> {
         let further = Array::new::<Further>(file, extents, ExtentKind::Further, FURTHER)?;
         let used = (file.u32(offset_of!(Header, further_count)) as usize).min(further.len);
         let mut places = vec![0; count];
-        for at in (0..used).filter_map(|place| further.offset(place)) {
+        for at in further.offsets().take(used) {
             let owner = (file.u32(at + offset_of!(Further, owner)) as usize).checked_sub(1);
             if let Some(place) = owner.and_then(|owner| places.get_mut(owner)) {
                 *place = at;
             }
         }
         let peak = (file.u32(offset_of!(Header, peak_bank)) as usize).checked_sub(1);
-        Ok(Arrays { file, counters, moments, further: places, count, peak })
+        Ok(Arrays { file, counters, moments, further: places, peak })
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.count
+    /// Those of every site, in order.
+    pub(super) fn numbers(&self) -> impl ExactSizeIterator<Item = SiteNumbers> {
+        let mut places = self.counters.offsets().zip(self.moments.offsets());
+        let further = self.further.iter();
+        further.map(move |&further| {
+            let Some((at, moments)) = places.next() else { return SiteNumbers::default() };
+            self.numbers_at(at, moments, Some(further).filter(|&at| at != 0))
+        })
     }
 
-    /// Those of one of the sites.
-    pub(super) fn numbers(&self, id: usize) -> SiteNumbers {
-        let at = self.counters.offset(id).zip(self.moments.offset(id));
-        let Some((at, moments)) = at else { return SiteNumbers::default() };
+    #[inline(always)]
+    fn numbers_at(&self, at: usize, moments: usize, further: Option<usize>) -> SiteNumbers {
         let mut totals = self.file.tally(at + offset_of!(Counters, held));
-        let further = self.further.get(id).copied().filter(|&at| at != 0);
         if let Some(further) = further {
             let free = self.file.tally(further + offset_of!(Further, free));
             let allocated = self.file.wide(further + offset_of!(Further, allocated));
@@ -112,18 +117,21 @@ impl<'f, 'a> Arrays<'f, 'a> {
             totals.allocated = totals.allocated + free.allocated + allocated;
             totals.freed = totals.freed + free.freed + freed;
         }
-        let moment = |place: usize, wide: usize| match self.file.u64(moments + place) {
+        let moment = |word, wide: usize| match word {
             BEYOND => further.map_or(Amount::default(), |further| self.file.wide(further + wide)),
             word => Amount::of(word),
         };
         let peak = |bank| {
-            let place = offset_of!(Moments, peak) + bank * size_of::<u64>();
-            moment(place, offset_of!(Further, peak) + bank * size_of::<Wide>())
+            let word = self.file.u64(moments + offset_of!(Moments, peak) + bank * size_of::<u64>());
+            moment(word, offset_of!(Further, peak) + bank * size_of::<Wide>())
         };
         SiteNumbers {
             totals,
             peak: self.peak.map_or(Amount::default(), peak),
-            last: moment(offset_of!(Moments, last), offset_of!(Further, last)),
+            last: moment(
+                self.file.u64(moments + offset_of!(Moments, last)),
+                offset_of!(Further, last),
+            ),
         }
     }
 }

@@ -9,7 +9,7 @@ mod frames;
 mod pack;
 mod parse;
 
-pub use pack::pack;
+pub use pack::{Packed, pack};
 
 use crate::amount;
 use crate::blob::{Census, Timeline};

@@ -5,6 +5,7 @@
 //! less.
 
 use core::mem::{offset_of, size_of};
+use std::borrow::Cow;
 
 use super::file::{Arrays, File};
 use crate::blob::Numbers;
@@ -15,9 +16,40 @@ use crate::layout::{
 };
 use crate::record::Damaged;
 
+/// A packed dump, in pieces: most of it lies in the dump that it was made of.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Packed<'a> {
+    head: Vec<u8>,
+    rest: Vec<Cow<'a, [u8]>>,
+    len: u64,
+}
+
+impl<'a> Packed<'a> {
+    /// Its length in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "it has a header")]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Its bytes, piece by piece.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        core::iter::once(&*self.head).chain(self.rest.iter().map(|piece| &**piece))
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.pieces().collect::<Vec<_>>().concat()
+    }
+
+    fn push(&mut self, piece: Cow<'a, [u8]>) {
+        self.len += piece.len() as u64;
+        self.rest.push(piece);
+    }
+}
+
 /// The same dump in as little room as it needs: `None` if `bytes` is no whole dump of a process
 /// that has ended by itself, or is packed already.
-pub fn pack(bytes: &[u8]) -> Option<Vec<u8>> {
+pub fn pack(bytes: &[u8]) -> Option<Packed<'_>> {
     let file = File { bytes };
     file.check_identity().ok()?;
     file.check_seal().ok()?;
@@ -27,47 +59,45 @@ pub fn pack(bytes: &[u8]) -> Option<Vec<u8>> {
     packed(&file).ok()
 }
 
-fn packed(file: &File) -> Result<Vec<u8>, Error> {
+fn packed<'a>(file: &File<'a>) -> Result<Packed<'a>, Error> {
     let extents = file.extents()?;
     let (log, log_len) = file.log(&extents)?;
     let arrays = Arrays::new(file, &extents)?;
-    let numbers = Numbers::encode(arrays.len(), |id| arrays.numbers(id));
+    let mut numbers = Some(Numbers::encode(arrays.numbers()));
     let blob = |index: usize| offset_of!(Header, blobs) + index * size_of::<BlobSlot>();
     let heap = offset_of!(Header, beside) + offset_of!(Beside, heap);
-    let slots = (0..BLOBS).map(blob).chain([heap]);
-    let slots = slots.map(|at| {
-        let content = file.slot(at).map_err(|Damaged| file.corrupt("a blob", at))?;
-        Ok((at, if at == blob(BlobKind::Numbers as usize) { Some(&*numbers) } else { content }))
-    });
-    let slots: Vec<(usize, Option<&[u8]>)> = slots.collect::<Result<_, Error>>()?;
 
-    let blobs: usize = slots.iter().filter_map(|(_, content)| *content).map(<[u8]>::len).sum();
-    let mut out = Vec::with_capacity(HEADER_LEN + log_len + blobs);
-    out.extend_from_slice(file.bytes.get(..HEADER_LEN).unwrap_or_default());
-    log.iter().for_each(|piece| out.extend_from_slice(piece));
-    for (at, content) in slots {
-        zero(&mut out, at, size_of::<BlobSlot>());
+    let head = file.bytes.get(..HEADER_LEN).unwrap_or_default().to_vec();
+    let mut out = Packed { len: head.len() as u64, head, rest: Vec::new() };
+    log.iter().for_each(|piece| out.push(Cow::Borrowed(piece)));
+    for at in (0..BLOBS).map(blob).chain([heap]) {
+        let content = file.slot(at).map_err(|Damaged| file.corrupt("a blob", at))?;
+        let content = match at == blob(BlobKind::Numbers as usize) {
+            true => numbers.take().map(Cow::Owned),
+            false => content.map(Cow::Borrowed),
+        };
+        zero(&mut out.head, at, size_of::<BlobSlot>());
         if let Some(content) = content {
-            let (offset, len) = (out.len() as u64, content.len() as u64);
-            put64(&mut out, at + offset_of!(BlobCopy, offset), offset);
-            put64(&mut out, at + offset_of!(BlobCopy, capacity), len);
-            put64(&mut out, at + offset_of!(BlobCopy, len), len);
-            put32(&mut out, at + offset_of!(BlobCopy, crc), crc32fast::hash(content));
-            put64(&mut out, at + offset_of!(BlobSlot, active), 1);
-            out.extend_from_slice(content);
+            let len = content.len() as u64;
+            put64(&mut out.head, at + offset_of!(BlobCopy, offset), out.len);
+            put64(&mut out.head, at + offset_of!(BlobCopy, capacity), len);
+            put64(&mut out.head, at + offset_of!(BlobCopy, len), len);
+            put32(&mut out.head, at + offset_of!(BlobCopy, crc), crc32fast::hash(&content));
+            put64(&mut out.head, at + offset_of!(BlobSlot, active), 1);
+            out.push(content);
         }
     }
+    let Packed { head, len, .. } = &mut out;
     let table = offset_of!(Header, extents);
-    zero(&mut out, table, MAX_EXTENTS * size_of::<Extent>());
-    put32(&mut out, table + offset_of!(Extent, kind), ExtentKind::Log as u32);
-    put64(&mut out, table + offset_of!(Extent, offset), HEADER_LEN as u64);
-    put64(&mut out, table + offset_of!(Extent, len), log_len as u64);
-    put32(&mut out, offset_of!(Header, extent_count), 1);
-    let len = out.len() as u64;
-    put64(&mut out, offset_of!(Header, file_len), len);
-    put32(&mut out, offset_of!(Header, sealed_crc), 0);
-    let seal = crc32fast::hash(out.get(..SEALED_LEN).unwrap_or_default());
-    put32(&mut out, offset_of!(Header, sealed_crc), seal);
+    zero(head, table, MAX_EXTENTS * size_of::<Extent>());
+    put32(head, table + offset_of!(Extent, kind), ExtentKind::Log as u32);
+    put64(head, table + offset_of!(Extent, offset), HEADER_LEN as u64);
+    put64(head, table + offset_of!(Extent, len), log_len as u64);
+    put32(head, offset_of!(Header, extent_count), 1);
+    put64(head, offset_of!(Header, file_len), *len);
+    put32(head, offset_of!(Header, sealed_crc), 0);
+    let seal = crc32fast::hash(head.get(..SEALED_LEN).unwrap_or_default());
+    put32(head, offset_of!(Header, sealed_crc), seal);
     Ok(out)
 }
 

@@ -198,7 +198,7 @@ fn numbers(file: &File, extents: &[Piece]) -> Result<Vec<SiteNumbers>, Error> {
         return Ok(numbers.sites);
     }
     let arrays = Arrays::new(file, extents)?;
-    Ok((0..arrays.len()).map(|id| arrays.numbers(id)).collect())
+    Ok(arrays.numbers().collect())
 }
 
 /// What comes this far beyond the last one is passed over: a few bytes of the file shall not ask for

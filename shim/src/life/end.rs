@@ -52,10 +52,7 @@ fn take_final(guard: &Guard) {
         return;
     }
     python::hooks::note_absence();
-    let mut live = 0;
-    for site in 0..store::site_count() {
-        live += store::note_moment(site, Moment::Last);
-    }
+    let live = store::note_moment(Moment::Last);
     store::header().final_ns.store(since_start_ns().max(1), SeqCst);
     let smaps = gauges::take();
     snapshot::take_last(guard, smaps, live, true);

@@ -27,7 +27,8 @@ pub use blobs::HeapPlace;
 pub use file::Identity;
 pub use log::Batch;
 pub use tally::{
-    Moment, Side, add_any, add_one, add_wide, counter, left, live, note_moment, take_wide, totals,
+    Moment, Side, add_any, add_one, add_wide, all_totals, counter, left, live, note_moment,
+    take_wide,
 };
 
 /// Sites that the arrays have room for.
@@ -202,13 +203,6 @@ pub fn header() -> &'static Header {
 pub fn counters(site: u32) -> &'static Counters {
     // SAFETY: MAX_SITES items are mapped until the end; the mask keeps the index below.
     unsafe { &*COUNTERS.load(Relaxed).add((site & (MAX_SITES - 1)) as usize) }
-}
-
-/// The moments of a site.
-#[inline(always)]
-pub fn moments(site: u32) -> &'static Moments {
-    // SAFETY: as for `counters`.
-    unsafe { &*MOMENTS.load(Relaxed).add((site & (MAX_SITES - 1)) as usize) }
 }
 
 /// Sites given out so far.

@@ -10,9 +10,9 @@ use core::sync::atomic::{
 };
 
 use pyshim_dump::amount::{self, FULL};
-use pyshim_dump::layout::{BEYOND, Further, Lost, Tally, Wide};
+use pyshim_dump::layout::{BEYOND, Further, Lost, Moments, Tally, Wide};
 
-use super::{FURTHER, MAX_FURTHER, MAX_SITES, counters, header, lose, moments};
+use super::{COUNTERS, FURTHER, MAX_FURTHER, MAX_SITES, MOMENTS, counters, header, lose};
 use crate::sys;
 
 /// Where in [`FURTHER`] a site has its place; 0: nowhere yet.
@@ -178,25 +178,62 @@ fn pour(site: u32, cell: &'static AtomicU64, side: Side) {
 /// Blocks and bytes.
 type Amounts = (u64, u64);
 
-/// The words of what came and what went of a site that has nothing else.
-#[inline(always)]
-fn only_words(site: u32) -> Option<(u64, u64)> {
-    let held = &counters(site).held;
-    // What went is read before what came: a block that comes and goes in between is then counted live,
-    // never negative.
-    let went = held.freed.load(Acquire);
-    let came = held.allocated.load(Acquire);
-    // Looked at last: no word is poured out before the site has a place.
-    (place_of(site).load(Acquire) == 0).then_some((came, went))
+/// Where a site is counted.
+struct Row<'a> {
+    held: &'a Tally,
+    place: &'a AtomicU32,
+}
+
+impl Row<'_> {
+    fn of(site: u32) -> Row<'static> {
+        Row { held: &counters(site).held, place: place_of(site) }
+    }
+
+    /// The words of what came and what went, where there is nothing else.
+    #[inline(always)]
+    fn only_words(&self) -> Option<(u64, u64)> {
+        // What went is read before what came: a block that comes and goes in between is then counted
+        // live, never negative.
+        let went = self.held.freed.load(Acquire);
+        let came = self.held.allocated.load(Acquire);
+        // Looked at last: no word is poured out before the site has a place.
+        (self.place.load(Acquire) == 0).then_some((came, went))
+    }
 }
 
 /// What came and what went of a site. Exact when the site is quiet.
 #[inline]
 pub fn totals(site: u32) -> (Amounts, Amounts) {
-    match only_words(site) {
+    totals_of(site, &Row::of(site))
+}
+
+#[inline(always)]
+fn totals_of(site: u32, row: &Row) -> (Amounts, Amounts) {
+    match row.only_words() {
         Some((came, went)) => (amount::unpack(came), amount::unpack(went)),
         None => totals_of_several(site),
     }
+}
+
+/// The same of every site so far, in order.
+pub fn all_totals() -> impl Iterator<Item = (Amounts, Amounts)> {
+    rows().map(|(site, row, _)| totals_of(site, &row))
+}
+
+/// Every site so far. (Looked for once: who goes through all has no more to do for each than to read.)
+fn rows() -> impl Iterator<Item = (u32, Row<'static>, &'static Moments)> {
+    let count = super::site_count().min(MAX_SITES);
+    // SAFETY: MAX_SITES items of each are mapped until the end.
+    let (counters, moments, places) = unsafe {
+        use core::slice::from_raw_parts;
+        let (counters, moments) = (COUNTERS.load(Relaxed), MOMENTS.load(Relaxed));
+        let (places, len) = (PLACES.load(Relaxed), count as usize);
+        (from_raw_parts(counters, len), from_raw_parts(moments, len), from_raw_parts(places, len))
+    };
+    let rows = (0..count).zip(counters).zip(places).zip(moments);
+    rows.map(|(((site, counters), place), moments)| {
+        (site, Row { held: &counters.held, place }, moments)
+    })
 }
 
 #[inline(never)]
@@ -204,7 +241,7 @@ fn totals_of_several(site: u32) -> (Amounts, Amounts) {
     let mut last = ((0, 0), (0, 0));
     for _ in 0..ATTEMPTS {
         let turn = header().moves.load(Acquire);
-        // (In the order of `only_words`.)
+        // (In the order of [`Row::only_words`].)
         let went = sum(site, Side::Went);
         last = (sum(site, Side::Came), went);
         fence(Acquire);
@@ -248,16 +285,19 @@ pub enum Moment {
     Last,
 }
 
-/// Keeps what is live at a site; its bytes.
-#[inline]
-pub fn note_moment(site: u32, moment: Moment) -> u64 {
-    let moments = moments(site);
+/// Keeps what is live at every site; the bytes of all.
+pub fn note_moment(moment: Moment) -> u64 {
+    rows().map(|(site, row, moments)| note(site, &row, moments, moment)).sum()
+}
+
+#[inline(always)]
+fn note(site: u32, row: &Row, moments: &Moments, moment: Moment) -> u64 {
     let cell = match moment {
         Moment::Peak(bank) => &moments.peak[bank & 1],
         Moment::Last => &moments.last,
     };
     // No more went than came, so neither part of the words borrows from the other.
-    let word = only_words(site).map(|(came, went)| came.wrapping_sub(went));
+    let word = row.only_words().map(|(came, went)| came.wrapping_sub(went));
     if let Some(word) = word.filter(|word| word & FULL == 0) {
         cell.store(word, Relaxed);
         return amount::unpack(word).1;
@@ -330,6 +370,9 @@ mod tests {
         assert_eq!(at(place).owner.load(Relaxed), SITE + 1);
         assert_eq!(live(SITE + 1), (0, 0));
 
+        header().site_count.fetch_max(SITE + 2, Relaxed);
+        let moments = |site: u32| rows().nth(site as usize).unwrap().2;
+        let note_moment = |site, moment| note(site, &Row::of(site), moments(site), moment);
         let (few, word) = (SITE + 1, &moments(SITE + 1).peak[1]);
         for _ in 0..3 {
             add_one(counter(few, Side::Came, true).unwrap(), 50, true);
@@ -337,6 +380,8 @@ mod tests {
         add_one(counter(few, Side::Went, true).unwrap(), 50, true);
         assert_eq!(note_moment(few, Moment::Peak(1)), 100);
         assert_eq!(amount::unpack(word.load(Relaxed)), (2, 100));
+        assert_eq!(all_totals().nth(few as usize), Some(totals(few)));
+        assert_eq!(all_totals().nth(SITE as usize), Some(totals(SITE)));
 
         let words = moments(SITE);
         for (moment, amounts) in [
