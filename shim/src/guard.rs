@@ -35,6 +35,8 @@ pub struct Thread {
     pub entry: Cell<usize>,
     /// The frame pointer, likewise.
     pub entry_base: Cell<usize>,
+    /// The hash of the Python stack that the quick way leaves to the long way; 0: it left none.
+    pub walked: Cell<u64>,
 }
 
 /// As much as is reserved below.

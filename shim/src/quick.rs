@@ -119,7 +119,7 @@ fn came_otherwise(guard: &Guard, address: usize, size: usize, site: u32, held: b
 fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock) -> Option<(u32, bool)> {
     let early = |hint| paths::expect(guard, anchor, hint);
     let (python, expected, held) = walk::quick_key(lock, early)?;
-    Some((paths::quick_site(expected?, anchor, python, origin)?, held))
+    Some((paths::quick_site(guard, expected?, anchor, python, origin)?, held))
 }
 
 /// Counts a block that is about to be freed; `false`: nothing was done, the long way.

@@ -14,7 +14,7 @@ use pyshim_dump::record::Origin;
 use crate::guard::{self, Guard};
 use crate::native::paths;
 use crate::native::{Anchor, Extent};
-use crate::python::walk;
+use crate::python::walk::{self, Key};
 use crate::sites::{self, Place, SEVERAL_LOCKS};
 use crate::store::Side;
 use crate::{epoch, life, live, peak, sample, store};
@@ -51,12 +51,13 @@ pub fn allocated(
     anchor: Anchor,
     lock: Lock,
 ) {
+    let walked = guard.thread.walked.take();
     let weight = match sample::draw(guard, size) {
         sample::Draw::All => None,
         sample::Draw::Taken(weight) => Some(weight),
         sample::Draw::Passed => return,
     };
-    let site = site(guard, origin, anchor, lock);
+    let site = site(guard, origin, anchor, lock, walked);
     if !entered(address, size, site) {
         return;
     }
@@ -159,14 +160,14 @@ pub fn not_gone(address: usize, block: &live::Block) {
     }
 }
 
-/// The site of an allocation at `anchor`.
+/// The site of an allocation at `anchor`. `walked`: the hash of the Python stack, if it is known; else 0.
 #[inline(always)]
-pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock) -> u32 {
+pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock, walked: u64) -> u32 {
     let top = walk::top(guard, lock);
-    let walk::Key { mut hash, top: mut hint } = walk::NO_KEY;
+    let Key { mut hash, top: mut hint } = walk::NO_KEY;
     // (A closure would be a function of its own.)
     if let Some(top) = &top {
-        let key = top.key();
+        let key = if walked == 0 { top.key() } else { Key { hash: walked, top: top.word() } };
         (hash, hint) = (key.hash, key.top);
     }
     let extent = extent();
@@ -178,7 +179,7 @@ pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock) -> u32 {
     match sites::find(key) {
         Some(site) => site,
         None => {
-            let place = Place { anchor, top, python: hash, hint, extent, origin };
+            let place = Place { anchor, top, python: hash, native, hint, extent, origin };
             sites::define(guard, &place, key)
         }
     }

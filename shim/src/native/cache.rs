@@ -4,7 +4,6 @@
 mod trie;
 
 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-use core::cell::Cell;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::{Anchor, IN_REGISTER, NativeFrame};
@@ -12,13 +11,13 @@ use crate::hash::mix;
 use crate::spin::SpinLock;
 use crate::sys;
 
-use trie::{Behind, Check, FOUR, LONGEST, PARTINGS, Trie, Word, are_there, behind};
+use trie::{Behind, LONGEST, PARTINGS, PIECE, Piece, Place, REGISTER, Trie, Word, behind, word_at};
 pub use trie::{Node, Path};
 
-/// Keeping a path takes no more fours than this: its own, and those of a node that is split.
-const MOST_FOURS: usize = 2 * LONGEST.div_ceil(FOUR);
+/// Keeping a path takes no more pieces than this: its own, and those of a node that is split.
+const MOST_PIECES: usize = 2 * LONGEST.div_ceil(PIECE);
 
-/// How many nodes a cache has room for, and fours of words they may have together: little at first,
+/// How many nodes a cache has room for, and pieces of words they may have together: little at first,
 /// and more when that is too little. (What is not used is never touched.)
 const SIZES: [(usize, usize); 3] = [(1 << 10, 1 << 10), (1 << 13, 1 << 13), (1 << 15, 1 << 15)];
 
@@ -29,13 +28,15 @@ static LARGER_BYTES: AtomicUsize = AtomicUsize::new(0);
 /// The paths of one thread: at the start of the mapping that its arrays are in.
 pub struct PathCache {
     trie: Trie,
-    /// What rbp was at the hook: one of the words that paths may part at.
-    register: Cell<usize>,
     /// Which of [`SIZES`] it has.
     size: usize,
     next_free: *mut PathCache,
     /// A path that is to be kept.
     path: Words,
+    /// The stack pointer at its hook.
+    sp: usize,
+    /// A word of it has no [`Place`].
+    is_beyond: bool,
     /// What a node had that is split for it.
     split: Words,
 }
@@ -109,21 +110,20 @@ impl PathCache {
 
     /// Where in a cache's mapping its arrays begin, and the bytes of all. Nodes that fill large pages begin
     /// with one: what is looked up lies all over them. (What is left free before them is never touched.)
-    const fn offsets(size: usize) -> [usize; 4] {
-        let (nodes, fours) = SIZES[size];
+    const fn offsets(size: usize) -> [usize; 3] {
+        let (nodes, pieces) = SIZES[size];
         let len = nodes * size_of::<Node>();
         let align = if len < sys::LARGE_PAGE { align_of::<Node>() } else { sys::LARGE_PAGE };
         let first = size_of::<PathCache>().next_multiple_of(align);
         let second = first + len;
-        let third = second + fours * size_of::<[Check; FOUR]>();
-        [first, second, third, third + fours]
+        [first, second, second + pieces * size_of::<Piece>()]
     }
 
     fn map(size: usize) -> Option<*mut PathCache> {
-        let [nodes, fours, bases, len] = PathCache::offsets(size);
+        let [nodes, pieces, len] = PathCache::offsets(size);
         let base = sys::reserve_aligned(len).ok()?;
-        if fours - nodes >= sys::LARGE_PAGE {
-            sys::use_large_pages(base.wrapping_add(nodes), fours - nodes);
+        if pieces - nodes >= sys::LARGE_PAGE {
+            sys::use_large_pages(base.wrapping_add(nodes), pieces - nodes);
         }
         // SAFETY: a zeroed mapping of `len` bytes, aligned to a page, so that the cache and each array
         // lie inside it and are aligned; zero is valid for what the arrays hold, and for all of the
@@ -134,8 +134,7 @@ impl PathCache {
             let cache: *mut PathCache = base.cast();
             (&raw mut (*cache).trie).write(Trie {
                 nodes: from_raw_parts_mut(base.add(nodes).cast(), SIZES[size].0),
-                fours: from_raw_parts_mut(base.add(fours).cast(), SIZES[size].1),
-                bases: from_raw_parts_mut(base.add(bases).cast(), SIZES[size].1),
+                pieces: from_raw_parts_mut(base.add(pieces).cast(), SIZES[size].1),
                 used: 0,
                 displaced: 0,
                 ids: 0,
@@ -178,8 +177,7 @@ impl PathCache {
         };
         // SAFETY: nobody else has seen it.
         let cache = unsafe { &mut *fresh };
-        let (from, to) = (self.register.as_ptr() as usize, cache.register.as_ptr() as usize);
-        self.trie.copy_to(&mut cache.trie, |address| if address == from { to } else { address });
+        self.trie.copy_to(&mut cache.trie);
         Some(fresh)
     }
 
@@ -217,26 +215,19 @@ impl PathCache {
         anchor: Anchor,
         mut key: u64,
     ) -> Option<&'a Path> {
-        self.register.set(anchor.bp);
         for _ in 0..PARTINGS {
-            if !node.is_of(key, anchor) {
+            if node.key != key {
                 return None;
             }
             // SAFETY: the words before these are as they were.
-            if !unsafe { are_there(&node.words) } {
+            if !unsafe { self.trie.all_there(node, anchor) } {
                 return None;
-            }
-            for four in self.trie.fours_of(node) {
-                // SAFETY: as above.
-                if !unsafe { are_there(four) } {
-                    return None;
-                }
             }
             match &node.behind {
                 Behind::End(path) => return Some(path),
-                Behind::Fork { address, id, .. } => {
+                Behind::Fork { place, id, .. } => {
                     // SAFETY: as above.
-                    key = behind(*id, unsafe { *(*address as *const u64) });
+                    key = behind(*id, unsafe { word_at(anchor, *place) });
                     node = self.trie.at(key);
                 }
             }
@@ -255,26 +246,30 @@ impl PathCache {
         mut key: u64,
         mut seen: impl FnMut(u64, bool),
     ) -> Result<&Path, Missed> {
-        self.register.set(anchor.bp);
         let mut before = 0;
         for _ in 0..PARTINGS {
-            let Some(node) = self.trie.node(key, anchor) else { break };
-            for (at, word) in self.trie.words(node).enumerate() {
+            let Some(node) = self.trie.node(key) else { break };
+            let mut right = 0;
+            let all = self.trie.words(node, |word| {
                 // SAFETY: as in `find`.
-                if unsafe { *(word.check.address as *const u64) } != word.check.value {
-                    let parted = Some((self.trie.place(key), at));
-                    return Err(Missed { key, before, parted });
+                let is_there = unsafe { word_at(anchor, word.place) } == word.value;
+                if is_there {
+                    right += 1;
+                    seen(word.value, !word.is_base);
                 }
-                seen(word.check.value, !word.is_base);
+                is_there
+            });
+            if !all {
+                return Err(Missed { key, before, parted: Some((self.trie.place(key), right)) });
             }
-            let (address, id, is_base) = match &node.behind {
+            let (place, id, is_base) = match &node.behind {
                 Behind::End(path) => return Ok(path),
-                Behind::Fork { address, id, is_base } => (*address, *id, *is_base),
+                Behind::Fork { place, id, is_base } => (*place, *id, *is_base),
             };
             // SAFETY: as above.
-            let word = unsafe { *(address as *const u64) };
+            let word = unsafe { word_at(anchor, place) };
             seen(word, !is_base);
-            before += node.count as usize + 1;
+            before += self.trie.count(node) + 1;
             key = behind(id, word);
         }
         Err(Missed { key, before, parted: None })
@@ -282,7 +277,7 @@ impl PathCache {
 
     /// Whether there is room for the words of any path.
     pub fn has_room(&self) -> bool {
-        self.trie.used + MOST_FOURS <= self.trie.fours.len()
+        self.trie.used + MOST_PIECES <= self.trie.pieces.len()
     }
 
     /// Whether many nodes give way to others, for it is small.
@@ -292,70 +287,90 @@ impl PathCache {
 
     /// Makes room by forgetting all paths.
     pub fn clear(&mut self) {
-        self.trie.used = 0;
-        for node in &mut *self.trie.nodes {
-            (node.key, node.sp, node.room) = (0, 0, 0);
-        }
+        self.trie.clear();
     }
 
-    /// Begins a path that is to be kept.
-    pub fn begin(&mut self) {
+    /// Begins a path that is to be kept, with the stack pointer at its hook.
+    pub fn begin(&mut self, sp: usize) {
         self.path.len = 0;
+        (self.sp, self.is_beyond) = (sp, false);
     }
 
     /// Adds a frame to it.
     pub fn frame(&mut self, frame: &NativeFrame) {
         self.word(frame.slot, frame.pc, false);
-        match frame.base {
-            None => {}
-            Some((IN_REGISTER, base)) => {
-                self.word(self.register.as_ptr() as usize, base as u64, true);
-            }
-            Some((at, base)) => self.word(at, base as u64, true),
+        if let Some((at, base)) = frame.base {
+            self.word(at, base as u64, true);
         }
     }
 
-    /// Adds a word to it.
+    /// Adds a word to it, which lies at `address`, or [`IN_REGISTER`].
     pub fn word(&mut self, address: usize, value: u64, is_base: bool) {
-        self.path.push(Word { check: Check { address, value }, is_base });
+        let place = match address {
+            IN_REGISTER => Some(REGISTER),
+            _ => {
+                let bytes = address.wrapping_sub(self.sp);
+                let place = Some(bytes / 8).filter(|_| bytes.is_multiple_of(8));
+                place.and_then(|place| Place::try_from(place).ok()).filter(|it| *it != REGISTER)
+            }
+        };
+        match place {
+            Some(place) => self.path.push(Word { place, value, is_base }),
+            None => self.is_beyond = true,
+        }
     }
 
     /// Keeps the path, where a look for it `missed` it.
-    pub fn keep(&mut self, sp: usize, missed: &Missed, hash: u64, ended: bool) {
-        let trie = &mut self.trie;
+    pub fn keep(&mut self, missed: &Missed, hash: u64, ended: bool) {
         let path = self.path.all();
-        let Some(always) = path.first().map(|word| word.check) else { return };
+        let Some(&always) = path.first().filter(|_| !self.is_beyond) else { return };
         let rest = |from: usize| path.get(from..).unwrap_or_default();
         let end = Behind::End(Path::new(hash, ended));
-        let words = [always; FOUR];
-        let (first, fours, count, room, bases) = (0, 0, 0, 0, 0);
-        let leaf = |key| Node { key, sp, behind: end, first, fours, count, room, bases, words };
+        let trie = &mut self.trie;
         let Some((place, right)) = missed.parted else {
-            return trie.put(leaf(missed.key), rest(missed.before), always);
+            return put_rest(trie, missed.key, end, rest(missed.before), always);
         };
         // The node is split at the word that is another one: what it had behind that word stays
         // what it was, under another key.
         let Some(split) = trie.nodes.get(place).cloned() else { return };
         self.split.len = 0;
-        trie.words(&split).for_each(|word| self.split.push(word));
+        trie.words(&split, |word| {
+            self.split.push(word);
+            true
+        });
         let words = self.split.all();
         let (Some(old), Some(new)) = (words.get(right), path.get(missed.before + right)) else {
             // One is the beginning of the other: there is no word that tells them apart.
             return;
         };
-        if old.check.address != new.check.address || old.check.value == new.check.value {
+        if old.place != new.place || old.value == new.value {
             return;
         }
-        trie.ids += 1;
-        let id = mix(trie.ids, split.key);
-        let (address, is_base) = (old.check.address, old.is_base);
-        let fork = Node { behind: Behind::Fork { address, id, is_base }, ..split };
-        trie.put(fork, words.get(..right).unwrap_or_default(), always);
-        let others = Node { key: behind(id, old.check.value), ..split };
-        trie.put(others, words.get(right + 1..).unwrap_or_default(), always);
-        let leaf = leaf(behind(id, new.check.value));
-        trie.put(leaf, rest(missed.before + right + 1), always);
+        let id = new_id(trie, split.key);
+        let fork = Behind::Fork { place: old.place, id, is_base: old.is_base };
+        trie.put(split.key, fork, words.get(..right).unwrap_or_default(), always);
+        let others = words.get(right + 1..).unwrap_or_default();
+        trie.put(behind(id, old.value), split.behind, others, always);
+        put_rest(trie, behind(id, new.value), end, rest(missed.before + right + 1), always);
     }
+}
+
+fn new_id(trie: &mut Trie, key: u64) -> u64 {
+    trie.ids += 1;
+    mix(trie.ids, key)
+}
+
+/// Puts the `words` up to a path's end under `key`. Where one is the register, paths part.
+fn put_rest(trie: &mut Trie, mut key: u64, end: Behind, mut words: &[Word], always: Word) {
+    while let Some(at) = words.iter().position(|word| word.place == REGISTER) {
+        let (before, from) = words.split_at(at);
+        let Some((word, rest)) = from.split_first() else { break };
+        let id = new_id(trie, key);
+        let fork = Behind::Fork { place: REGISTER, id, is_base: word.is_base };
+        trie.put(key, fork, before, always);
+        (key, words) = (behind(id, word.value), rest);
+    }
+    trie.put(key, end, words, always);
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Paths that a thread has unwound, to be recognized without unwinding.
 //!
-//! A path is a list of words that lay on the stack, with their addresses, and the
-//! stack pointer at the hook. If that is the same and all words are there again,
+//! A path is a list of words that lay on the stack, with their places from the stack
+//! pointer at the hook on. If that is the same and all words are there again,
 //! the stack is the same. That is sound inductively: the same return address means
 //! the same function at the same instruction, whose frame has a fixed size, so the
 //! next return address lies where it did. A frame addressed by rbp has no fixed
 //! size; there the place that held its rbp is one of the words, or rbp itself.
+//! (The stack pointer is a part of the key that a path is found by, which is a hash.)
 
 use pyshim_dump::record::Origin;
 
@@ -58,7 +59,9 @@ pub fn release() {
 /// Paths of different length end at different depths: the stack pointer tells them apart.
 #[inline(always)]
 fn place_key(anchor: Anchor, hint: u64) -> u64 {
-    scatter(hint ^ (anchor.sp as u64).rotate_left(16) ^ anchor.caller().rotate_left(32))
+    // (Addresses differ in few bits: without a multiplication each, some would cancel out.)
+    let native = scatter(anchor.sp as u64 ^ anchor.caller().rotate_left(32));
+    scatter(hint ^ native.rotate_left(32))
 }
 
 /// The frames of the path that [`key`] found at this very call; `false` if it is not kept.
@@ -68,23 +71,23 @@ pub fn recall(guard: &Guard, anchor: Anchor, hint: u64, out: &mut Stack) -> bool
         return false;
     }
     out.clear();
-    // What ended the path is the last word, so each address waits for the next.
-    let (mut recursion, mut last) = (Recursion::new(), None);
+    let mut recursion = Recursion::new();
     let mut frame = |pc: u64| {
-        if !recursion.repeats(pc) {
+        if pc != 0 && !recursion.repeats(pc) {
             out.push(NativeFrame { pc, ..NativeFrame::default() });
         }
     };
+    // What ended the path is the last word, so each address waits for the next word; 0: none does.
+    let mut last = 0;
     let seen = |word: u64, is_address: bool| {
-        if let Some(pc) = last.replace((word, is_address)).filter(|(_, is)| *is) {
-            frame(pc.0);
-        }
+        frame(last);
+        last = if is_address { word } else { 0 };
     };
     // SAFETY: the thread's own cache; only this thread uses it, inside the guard.
     let found = unsafe { (*cache).follow(anchor, place_key(anchor, hint), seen) };
     let Ok(path) = found else { return false };
-    if let Some((pc, true)) = last.filter(|_| !path.ended) {
-        frame(pc);
+    if !path.ended() {
+        frame(last);
     }
     true
 }
@@ -125,10 +128,18 @@ pub fn expect(guard: &Guard, anchor: Anchor, hint: u64) -> Option<Expected<'_>> 
 /// The site of an allocation at `anchor` under the Python stack `python`, if this path was seen before
 /// and so was the stack.
 #[inline(always)]
-pub fn quick_site(expected: Expected, anchor: Anchor, python: Key, origin: Origin) -> Option<u32> {
+pub fn quick_site(
+    guard: &Guard,
+    expected: Expected,
+    anchor: Anchor,
+    python: Key,
+    origin: Origin,
+) -> Option<u32> {
     let Expected { cache, node, key } = expected;
     // SAFETY: the thread's own cache (`expect`).
-    let path = unsafe { cache.find_from(node, anchor, key) }?;
+    let Some(path) = (unsafe { cache.find_from(node, anchor, key) }) else {
+        return unknown(guard, python.hash);
+    };
     // Mostly the stack is the same too, for the instruction is.
     let by = sites::part(python.hash, origin);
     if let Some(site) = path.site(by) {
@@ -136,9 +147,17 @@ pub fn quick_site(expected: Expected, anchor: Anchor, python: Key, origin: Origi
     }
     let key = sites::key(python.hash, path.hash, origin);
     let now = sites::shard_now(key);
-    let site = sites::find(key)?;
+    let Some(site) = sites::find(key) else { return unknown(guard, python.hash) };
     path.remember(by, site, now);
     Some(site)
+}
+
+/// The long way comes next, and need not walk the Python stack again.
+#[cold]
+#[inline(never)]
+fn unknown(guard: &Guard, python: u64) -> Option<u32> {
+    guard.thread.walked.set(python);
+    None
 }
 
 /// Walks, and keeps the path.
@@ -161,7 +180,7 @@ fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
     };
     let (mut frames, mut hash) = (0, 1);
     let mut recursion = Recursion::new();
-    cache.begin();
+    cache.begin(anchor.sp);
     let end = by_rules(anchor, stop, |frame| {
         if frames == MAX_NATIVE {
             return false;
@@ -182,7 +201,7 @@ fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
             ended = true;
         }
     }
-    cache.keep(anchor.sp, &missed, hash, ended);
+    cache.keep(&missed, hash, ended);
     hash
 }
 

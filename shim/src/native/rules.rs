@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use gimli::{
     BaseAddresses, CfaRule, EhFrame, EhFrameHdr, NativeEndian, RegisterRule, UnwindContext,
-    UnwindSection, X86_64,
+    UnwindSection, UnwindTableRow, X86_64,
 };
 
 use super::{EVALUATION, find_object};
@@ -75,8 +75,13 @@ impl Rule {
     }
 }
 
-const SLOTS: usize = 1 << 16;
-static TABLE: AtomicPtr<[AtomicU64; 2]> = AtomicPtr::new(core::ptr::null_mut());
+/// Return addresses and their rules, in slots; a power of two of them.
+type Slots = [[AtomicU64; 2]];
+
+/// Few at first: what is looked up all over a table should be near.
+const FIRST_SLOTS: usize = 1 << 12;
+const MOST_SLOTS: usize = 1 << 16;
+static TABLE: AtomicPtr<&'static Slots> = AtomicPtr::new(core::ptr::null_mut());
 static LEARNING: SpinLock<Learning> = SpinLock::new(Learning { used: 0, rows: BTreeMap::new() });
 
 /// What whoever learns a rule needs.
@@ -103,15 +108,60 @@ impl Learning {
         }
         self.rows.insert(row.end, (row.start, rule));
     }
+
+    fn enter(&mut self, pc: u64, rule: Rule) {
+        make_room(self);
+        self.used += usize::from(put(slots(), pc, rule.pack()));
+    }
 }
 
-fn slots() -> &'static [[AtomicU64; 2]] {
-    let table = TABLE.load(Acquire);
-    if table.is_null() {
-        return &[];
+fn slots() -> &'static Slots {
+    // SAFETY: tables, and what leads to them, live until the end of the process once published.
+    unsafe { TABLE.load(Acquire).as_ref() }.copied().unwrap_or_default()
+}
+
+/// The slots that a return address may be in, in order, without end; none if there are none.
+#[inline(always)]
+fn places(slots: &'static Slots, pc: u64) -> impl Iterator<Item = &'static [AtomicU64; 2]> {
+    (home(pc)..).map_while(move |at| slots.get(at & slots.len().wrapping_sub(1)))
+}
+
+/// Puts a rule where it has its place; whether it was not there before. There must be an empty slot.
+fn put(slots: &'static Slots, pc: u64, rule: u64) -> bool {
+    for slot in places(slots, pc) {
+        match slot[0].load(Relaxed) {
+            0 => {
+                slot[1].store(rule, Release);
+                slot[0].store(pc, Release);
+                return true;
+            }
+            known if known == pc => return false,
+            _ => {}
+        }
     }
-    // SAFETY: SLOTS zeroed pairs, mapped for good before the pointer was published.
-    unsafe { core::slice::from_raw_parts(table, SLOTS) }
+    false
+}
+
+/// Publishes a table that has room for another rule, or empties the one that there is. Readers may still
+/// be in the old one, so that stays.
+fn make_room(learning: &mut Learning) {
+    let old = slots();
+    if learning.used * 2 < old.len() {
+        return;
+    }
+    if old.len() >= MOST_SLOTS {
+        return empty(learning);
+    }
+    let count = (old.len() * 2).max(FIRST_SLOTS);
+    let Ok(memory) = sys::reserve(count * size_of::<[AtomicU64; 2]>()) else {
+        return empty(learning);
+    };
+    // SAFETY: that many zeroed pairs, mapped for good.
+    let fresh: &'static Slots = unsafe { core::slice::from_raw_parts(memory.cast(), count) };
+    for [pc, rule] in old.iter().filter(|slot| slot[0].load(Relaxed) != 0) {
+        put(fresh, pc.load(Relaxed), rule.load(Relaxed));
+    }
+    TABLE.store(Box::into_raw(Box::new(fresh)), Release);
 }
 
 fn home(pc: u64) -> usize {
@@ -121,9 +171,7 @@ fn home(pc: u64) -> usize {
 /// The rule of a return address.
 #[inline]
 pub fn rule(pc: u64) -> Rule {
-    let slots = slots();
-    let mut index = home(pc);
-    while let Some(slot) = slots.get(index & (SLOTS - 1)) {
+    for slot in places(slots(), pc) {
         let known = slot[0].load(Acquire);
         if known == pc {
             let rule = slot[1].load(Acquire);
@@ -136,7 +184,6 @@ pub fn rule(pc: u64) -> Rule {
         if known == 0 {
             break;
         }
-        index += 1;
     }
     learn(pc)
 }
@@ -150,37 +197,14 @@ fn learn(pc: u64) -> Rule {
     // The call lies before the address that it returns to.
     let address = pc - 1;
     let known = LEARNING.lock().rule(address);
-    let (rule, row) = match known {
-        Some(rule) => (rule, None),
-        None => look_up(address).map_or((UNKNOWN, None), |(rule, row)| (rule, Some(row))),
-    };
+    let mut rows = Vec::new();
+    if known.is_none() {
+        look_up(address, &mut rows);
+    }
+    let rule = known.or(rows.first().map(|&(rule, _)| rule)).unwrap_or(UNKNOWN);
     let mut learning = LEARNING.lock();
-    if let Some(row) = row {
-        learning.keep(row, rule);
-    }
-    if TABLE.load(Relaxed).is_null() {
-        match sys::reserve(SLOTS * size_of::<[AtomicU64; 2]>()) {
-            Ok(table) => TABLE.store(table.cast(), Release),
-            Err(_) => return rule,
-        }
-    }
-    if learning.used * 2 > SLOTS {
-        empty(&mut learning);
-    }
-    let slots = slots();
-    let mut index = home(pc);
-    while let Some(slot) = slots.get(index & (SLOTS - 1)) {
-        match slot[0].load(Relaxed) {
-            0 => {
-                slot[1].store(rule.pack(), Release);
-                slot[0].store(pc, Release);
-                learning.used += 1;
-                break;
-            }
-            known if known == pc => break,
-            _ => index += 1,
-        }
-    }
+    rows.into_iter().for_each(|(rule, row)| learning.keep(row, rule));
+    learning.enter(pc, rule);
     rule
 }
 
@@ -206,9 +230,14 @@ pub fn release() {
     LEARNING.release();
 }
 
-/// Reads the unwind tables of the file that holds the code at `address`. With the rule comes for which
-/// addresses it holds.
-fn look_up(address: u64) -> Option<(Rule, Range<u64>)> {
+/// A row this far behind the first of its function is read with those that come after it, so many: the
+/// way there is long, and a function that changes its frame for each call has a row for each.
+const FAR: usize = 16;
+const AFTER: usize = 64;
+
+/// Reads the unwind tables of the file that holds the code at `address`. With its rule, which comes
+/// first, and others that are met, comes for which addresses it holds; none if the tables say nothing.
+fn look_up(address: u64, out: &mut Vec<(Rule, Range<u64>)>) -> Option<()> {
     let found = find_object(address + 1)?;
     let header = found.eh_frame as usize;
     if header < found.map_start || header >= found.map_end {
@@ -233,9 +262,28 @@ fn look_up(address: u64) -> Option<(Rule, Range<u64>)> {
     if !fde.contains(address) || fde.is_signal_trampoline() {
         return None;
     }
-    let mut context = UnwindContext::new();
-    let row = fde.unwind_info_for_address(&section, &bases, &mut context, address).ok()?;
     let evaluation = fde.initial_address() as usize == EVALUATION.load(Relaxed);
+    let mut context = UnwindContext::new();
+    let mut rows = fde.rows(&section, &bases, &mut context).ok()?;
+    let mut before = 0;
+    while let Some(row) = rows.next_row().ok()? {
+        if row.contains(address) {
+            out.push((rule_of(row, evaluation)?, row.start_address()..row.end_address()));
+            break;
+        }
+        before += 1;
+    }
+    let after = if before < FAR { 0 } else { AFTER };
+    for _ in 0..after {
+        let row = rows.next_row().ok()??;
+        let range = row.start_address()..row.end_address();
+        out.extend(rule_of(row, evaluation).map(|rule| (rule, range)));
+    }
+    Some(())
+}
+
+/// What a row of the tables says; `None`: nothing that this understands.
+fn rule_of(row: &UnwindTableRow<usize>, evaluation: bool) -> Option<Rule> {
     let base_saved = match row.register(X86_64::RBP) {
         Some(RegisterRule::Offset(offset)) => usize::try_from(-offset).ok()?,
         None | Some(RegisterRule::SameValue | RegisterRule::Undefined) => 0,
@@ -260,8 +308,7 @@ fn look_up(address: u64) -> Option<(Rule, Range<u64>)> {
     };
     // What the packed form holds, and what a frame can be: its return address lies on an aligned word.
     let sane = offset % 8 == 0 && (8..1 << 31).contains(&offset) && base_saved < 1 << 23;
-    let row = row.start_address()..row.end_address();
-    sane.then_some((Rule { step, base_saved, evaluation }, row))
+    sane.then_some(Rule { step, base_saved, evaluation })
 }
 
 #[cfg(test)]
@@ -281,6 +328,27 @@ mod tests {
         });
         let (a, b, c) = (Some(8), Some(16), Some(24));
         assert_eq!(offsets, [None, a, a, b, b, None, None, c, None]);
+    }
+
+    #[test]
+    fn rules_stay_while_their_table_grows() {
+        let of = |at: usize| Rule { step: Step::ByStack(8 * at), ..UNKNOWN };
+        let pc = |at: usize| 0x7f00_0000_0000 + 5 * at as u64;
+        let mut learning = LEARNING.lock();
+        for at in 1..MOST_SLOTS / 2 {
+            learning.enter(pc(at), of(at));
+            learning.enter(pc(at), of(at));
+            if at.is_multiple_of(1000) {
+                assert!((1..=at).all(|at| rule(pc(at)) == of(at)));
+            }
+        }
+        assert_eq!(slots().len(), MOST_SLOTS);
+        let used = learning.used;
+        assert!(used >= MOST_SLOTS / 2 - 1);
+        // One more than there is room for: all others give way.
+        (0..=MOST_SLOTS / 2 - used).for_each(|at| learning.enter(pc(MOST_SLOTS + at), of(at)));
+        assert_eq!(learning.used, 1);
+        empty(&mut learning);
     }
 
     #[test]

@@ -115,7 +115,13 @@ impl Top {
         self.key_and(|_| ()).0
     }
 
-    /// The same, with what `early` makes of [`Key::top`] before the walk.
+    /// [`Key::top`] alone.
+    pub fn word(&self) -> u64 {
+        let fields = self.fields();
+        fields.word(&fields.raw(self.frame))
+    }
+
+    /// The same as [`Top::key`], with what `early` makes of [`Key::top`] before the walk.
     #[inline(always)]
     fn key_and<T>(&self, early: impl FnOnce(u64) -> T) -> (Key, T) {
         let layout = self.layout;

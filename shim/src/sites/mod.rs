@@ -16,9 +16,9 @@ mod line;
 mod raw;
 mod stack;
 
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed, Ordering::Release};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::Release};
 
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use pyshim_dump::layout::Lost;
 use pyshim_dump::record::{Frame, Origin, Record};
 
@@ -44,6 +44,15 @@ pub const NOWHERE: u32 = 0;
 pub static ORIGINS: [AtomicU8; store::MAX_SITES as usize] =
     [const { AtomicU8::new(0) }; store::MAX_SITES as usize];
 
+/// The canonical key of each site.
+static CANONICAL: [AtomicU64; store::MAX_SITES as usize] =
+    [const { AtomicU64::new(0) }; store::MAX_SITES as usize];
+
+/// The canonical key of a site that has one; it is a hash.
+fn canonical_of(site: &u32) -> u64 {
+    CANONICAL.get(*site as usize).map_or(0, |key| key.load(Relaxed))
+}
+
 /// From so many sites on, native frames no longer multiply the sites of Python blocks.
 const MANY_SITES: u32 = 120_000;
 
@@ -62,8 +71,8 @@ fn most_frames() -> usize {
 /// The part behind the lock.
 pub struct Sites {
     table: raw::Writer,
-    /// Site ids by canonical key.
-    canonical: Option<HashMap<u64, u32>>,
+    /// Sites, to be found by their canonical keys.
+    canonical: HashTable<u32>,
     codes: Codes,
     line: Line,
     native: native::Stack,
@@ -77,7 +86,7 @@ pub struct Sites {
 /// See [`Sites`].
 pub static SITES: SpinLock<Sites> = SpinLock::new(Sites {
     table: raw::Writer::new(),
-    canonical: None,
+    canonical: HashTable::new(),
     codes: Codes::new(),
     line: Line::new(),
     native: native::Stack::new(),
@@ -99,6 +108,8 @@ pub struct Place {
     pub top: Option<Top>,
     /// Its key.
     pub python: u64,
+    /// The key of the native stack ([`paths::key`]).
+    pub native: u64,
     /// Where the native stack was looked up ([`paths::key`]).
     pub hint: u64,
     /// How much of the native stack is recorded.
@@ -150,7 +161,7 @@ impl Sites {
         }
         let gathered = self.gather(guard, &place, key);
         let canonical = self.canonical_key(&place, &gathered);
-        let known = self.canonical.as_ref().and_then(|canonicals| canonicals.get(&canonical));
+        let known = self.canonical.find(canonical, |site| canonical_of(site) == canonical);
         let site = match known.copied() {
             Some(site) => site,
             None => {
@@ -162,7 +173,10 @@ impl Sites {
                 if let Some(slot) = ORIGINS.get(site as usize) {
                     slot.store(place.origin as u8, Relaxed);
                 }
-                self.canonical.get_or_insert_with(HashMap::new).insert(canonical, site);
+                if let Some(key) = CANONICAL.get(site as usize) {
+                    key.store(canonical, Relaxed);
+                    self.canonical.insert_unique(canonical, site, canonical_of);
+                }
                 self.announce_site(site, &place, gathered);
                 site
             }
@@ -231,17 +245,11 @@ impl Sites {
             true => of(innermost(self.python.shown(), gathered.most), 1),
         };
         let canonical = mix(python, place.origin as u64);
-        match &gathered.interleaved {
-            Some(frames) => of(frames, canonical),
-            None => {
-                let natives = self.natives(place.extent).iter();
-                natives.fold(canonical, |hash, frame| mix(hash, frame.pc))
-            }
+        match (&gathered.interleaved, place.extent) {
+            (Some(frames), _) => of(frames, canonical),
+            (None, Extent::Off) => canonical,
+            (None, _) => mix(canonical, place.native),
         }
-    }
-
-    fn natives(&self, extent: Extent) -> &[native::NativeFrame] {
-        if extent == Extent::Off { &[] } else { self.native.frames() }
     }
 
     fn announce_site(&mut self, site: u32, place: &Place, gathered: Gathered) {
@@ -314,7 +322,7 @@ impl Sites {
     /// In a forked child, which begins a dump of its own.
     pub fn reset(&mut self) {
         self.table.forget_all();
-        self.canonical = None;
+        self.canonical = HashTable::new();
         self.codes = Codes::new();
         self.python.clear();
         self.line = Line::new();

@@ -1,9 +1,11 @@
 use super::*;
 use crate::hash::scatter;
 
-/// A stack whose functions have frames of sizes that are theirs; every third one saves rbp.
+/// A stack whose functions have frames of sizes that are theirs; every third one saves rbp, and every
+/// other innermost one has it in the register.
 struct Program {
     memory: Vec<u64>,
+    register: u64,
     random: u64,
 }
 
@@ -18,34 +20,39 @@ impl Program {
         for at in 0..self.memory.len() {
             self.memory[at] = self.draw(4);
         }
+        self.register = 7 + self.draw(3);
         let (mut at, mut words) = (0, Vec::new());
-        let mut put = |memory: &mut Vec<u64>, at: usize, value, is_base| {
+        let put = |words: &mut Vec<_>, memory: &mut Vec<u64>, at: usize, value, is_base| {
             memory[at] = value;
             words.push((&raw const memory[at] as usize, value, is_base));
         };
         for depth in 0..1 + self.draw(5) {
             // Few functions, so that paths are alike.
             let function = 1000 + if depth == 0 { self.draw(2) } else { self.draw(4) };
-            put(&mut self.memory, at, function, false);
+            put(&mut words, &mut self.memory, at, function, false);
             if function % 3 == 0 {
                 let base = self.draw(2);
-                put(&mut self.memory, at + 1, base, true);
+                put(&mut words, &mut self.memory, at + 1, base, true);
+            }
+            if depth == 0 && function % 2 == 0 {
+                words.push((IN_REGISTER, self.register, true));
             }
             at += 2 + function as usize % 5;
         }
-        put(&mut self.memory, at, 1, false);
+        put(&mut words, &mut self.memory, at, 1, false);
         words
     }
 }
 
 #[test]
 fn paths_are_found_and_never_taken_for_others() {
-    let mut program = Program { memory: vec![0; 128], random: 1 };
+    let mut program = Program { memory: vec![0; 128], register: 0, random: 1 };
     let mut cache = PathCache::map(0).unwrap();
-    let anchor = Anchor { sp: program.memory.as_ptr() as usize, bp: 7 };
     let (mut hits, mut late, mut known) = (0, 0, std::collections::HashSet::new());
     for turn in 0..60_000 {
         let words = program.call();
+        let sp = program.memory.as_ptr() as usize;
+        let anchor = Anchor { sp, bp: program.register as usize };
         let addresses = || words.iter().filter(|(_, _, is_base)| !is_base).map(|word| word.1);
         let hash = words.iter().fold(1, |hash, word| mix(hash, word.1));
         // SAFETY: the cache is the test's alone, and the stack its own.
@@ -79,9 +86,9 @@ fn paths_are_found_and_never_taken_for_others() {
                     }
                     continue;
                 }
-                here.begin();
+                here.begin(anchor.sp);
                 words.iter().for_each(|&(at, value, is_base)| here.word(at, value, is_base));
-                here.keep(anchor.sp, &missed, hash, true);
+                here.keep(&missed, hash, true);
             }
         }
         known.insert(hash);
@@ -89,6 +96,30 @@ fn paths_are_found_and_never_taken_for_others() {
     assert!(hits > 20_000, "{hits}");
     // What is known is found, but for what had to give way.
     assert!(late < hits / 10, "{late} of {hits}");
+    // SAFETY: nobody uses it any more.
+    unsafe { PathCache::unmap(cache) };
+}
+
+#[test]
+fn a_word_too_far_away_is_not_kept() {
+    let memory = [5u64, 6, 7];
+    let cache = PathCache::map(0).unwrap();
+    let anchor = Anchor { sp: memory.as_ptr() as usize, bp: 0 };
+    for (offset, kept) in [(8, true), (12, false), (8 * usize::from(REGISTER), false)] {
+        // SAFETY: the cache is the test's alone, and the words that are kept are of the stack.
+        let (before, after) = unsafe {
+            let before = (*cache).follow(anchor, 9 << 32, |_, _| {}).map(|path| path.hash);
+            let missed = before.expect_err("it was never kept");
+            (*cache).begin(anchor.sp);
+            (*cache).word(anchor.sp, 5, false);
+            (*cache).word(anchor.sp.wrapping_add(offset), 6, false);
+            (*cache).keep(&missed, 1, false);
+            let after = (*cache).find(anchor, 9 << 32).map(|path| path.hash);
+            (*cache).clear();
+            (missed.before, after)
+        };
+        assert_eq!((before, after), (0, kept.then_some(1)));
+    }
     // SAFETY: nobody uses it any more.
     unsafe { PathCache::unmap(cache) };
 }

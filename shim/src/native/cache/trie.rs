@@ -3,67 +3,88 @@
 //! A node has words of the stack that are the same on every path through it, and then one where
 //! paths part; what is behind that is found by the word that is there. So a look reads each word of
 //! the path once, from the innermost on, and no word before those inside it were found to be right.
+//! Where words lie is told from the stack pointer on, which takes two bytes for each.
 
 use core::cell::Cell;
 
 use crate::hash::scatter;
+use crate::live::SITE_BITS;
 use crate::native::{Anchor, MAX_NATIVE};
 use crate::sites;
 
 /// Words of the longest path that is kept: two of a frame at most, and what ended it.
 pub(super) const LONGEST: usize = 2 * MAX_NATIVE + 1;
 
-/// Words lie in fours, a cache line each: a node has one, and more elsewhere if it must.
-pub(super) const FOUR: usize = 4;
+/// Words that a node has itself.
+const OWN: usize = 8;
+/// Words of a further piece, which is a cache line.
+pub(super) const PIECE: usize = 6;
 
-/// A word of the stack that must be as it was.
-#[derive(Clone, Copy)]
-pub(super) struct Check {
-    pub(super) address: usize,
-    pub(super) value: u64,
+/// A place on the stack: so many words from the stack pointer on.
+pub(super) type Place = u16;
+
+/// The place of a word that is none of the stack: rbp at the hook. Paths part there.
+pub(super) const REGISTER: Place = Place::MAX;
+
+/// What is at a place; of the register too.
+///
+/// # Safety
+/// Either the place is [`REGISTER`], or all words of its path that come before it are there.
+#[inline(always)]
+pub(super) unsafe fn word_at(anchor: Anchor, place: Place) -> u64 {
+    if place == REGISTER {
+        return anchor.bp as u64;
+    }
+    // SAFETY: every word before it is as it was, so the frame inside it is the one that was
+    // unwound, and its tables place the word on this thread's stack.
+    unsafe { *(anchor.sp as *const u64).add(place as usize) }
 }
 
 /// A word of a path that is to be kept.
 #[derive(Clone, Copy)]
 pub(super) struct Word {
-    pub(super) check: Check,
+    pub(super) place: Place,
+    pub(super) value: u64,
     /// It is no return address but a saved rbp, or rbp itself.
     pub(super) is_base: bool,
 }
 
 /// What is known of the stack from one parting of paths to the next, or to their end.
 ///
-/// The second of its two cache lines are words, so that reading these need not wait for the first.
+/// The second of its two cache lines are the words.
 #[derive(Clone)]
 #[repr(C, align(128))]
 pub struct Node {
     /// What it is found by; 0: it is none.
     pub(super) key: u64,
-    /// The stack pointer at the hook.
-    pub(super) sp: usize,
     pub(super) behind: Behind,
-    /// Which is the first of its further fours, and how many there are. All lie within
-    /// [`Trie::fours`].
-    pub(super) first: u32,
-    pub(super) fours: u8,
-    /// Words it has, and fours that there is room for at `first`.
-    pub(super) count: u8,
-    pub(super) room: u8,
-    /// As in [`Trie::bases`], of `words`.
-    pub(super) bases: u8,
-    /// The first words; where there are fewer, what is always so on its path.
-    pub(super) words: [Check; FOUR],
-}
-
-impl Node {
-    /// Whether it is that of `key` on the path that `anchor` is on. (What is none has no stack pointer.)
-    #[inline(always)]
-    pub(super) fn is_of(&self, key: u64, anchor: Anchor) -> bool {
-        self.key == key && self.sp == anchor.sp
-    }
+    /// Which is the first of its further pieces, and how many there are. All lie within
+    /// [`Trie::pieces`].
+    first: u32,
+    pieces: u8,
+    /// Words it has, and pieces that there is room for at `first`.
+    count: u8,
+    room: u8,
+    /// A bit for each of its own words that is no return address.
+    bases: u8,
+    /// Its own words: where they lie, and what they are. Where there are fewer, what is always so on
+    /// its path.
+    places: [Place; OWN],
+    values: [u64; OWN],
 }
 
 const _: () = assert!(size_of::<Node>() == 128 && LONGEST <= u8::MAX as usize);
+
+/// Further words of a node, as its own.
+#[derive(Clone)]
+#[repr(C, align(64))]
+pub(super) struct Piece {
+    values: [u64; PIECE],
+    places: [Place; PIECE],
+    bases: u8,
+}
+
+const _: () = assert!(size_of::<Piece>() == 64);
 
 /// What comes behind the words of a node. (With a tag of its own, so that zero is an end.)
 #[derive(Clone)]
@@ -71,8 +92,8 @@ const _: () = assert!(size_of::<Node>() == 128 && LONGEST <= u8::MAX as usize);
 pub(super) enum Behind {
     /// A path ends.
     End(Path) = 0,
-    /// Paths part at the word that lies at `address`; with that word, `id` leads on.
-    Fork { address: usize, id: u64, is_base: bool },
+    /// Paths part at the word that lies at `place`; with that word, `id` leads on.
+    Fork { place: Place, id: u64, is_base: bool },
 }
 
 /// A path at its end.
@@ -80,33 +101,35 @@ pub(super) enum Behind {
 pub struct Path {
     /// Of all its return addresses.
     pub hash: u64,
-    /// The last word is none of its frames but what ended it: a frame of the evaluation loop.
-    pub ended: bool,
-    /// The site that it led to: what that was looked up by, the shard of its key, and the era of that
-    /// shard then ([`sites::era`]).
+    /// The site that it led to: what that was looked up by, the era of its key's shard then
+    /// ([`sites::era`]), and the site.
     by: Cell<u64>,
-    site: Cell<u32>,
     era: Cell<u32>,
-    shard: Cell<u8>,
+    /// Bits 0..20 the site, 20..28 the shard; 31: [`Path::ended`].
+    site: Cell<u32>,
 }
+
+const SITE: u32 = (1 << SITE_BITS) - 1;
+const ENDED: u32 = 1 << 31;
 
 impl Path {
     pub(super) fn new(hash: u64, ended: bool) -> Path {
-        Path {
-            hash,
-            ended,
-            by: Cell::new(0),
-            site: Cell::new(0),
-            era: Cell::new(0),
-            shard: Cell::new(0),
-        }
+        let site = if ended { ENDED } else { 0 };
+        Path { hash, by: Cell::new(0), era: Cell::new(0), site: Cell::new(site) }
+    }
+
+    /// Whether the last word is none of its frames but what ended it: a frame of the evaluation loop.
+    pub fn ended(&self) -> bool {
+        self.site.get() & ENDED != 0
     }
 
     /// The site that it led to when it was last looked up by `by`, if that is still so.
     #[inline(always)]
     pub fn site(&self, by: u64) -> Option<u32> {
-        let is_known = self.by.get() == by && self.era.get() == sites::era(self.shard.get());
-        is_known.then(|| self.site.get())
+        let site = self.site.get();
+        let shard = (site >> SITE_BITS) as u8;
+        let is_known = self.by.get() == by && self.era.get() == sites::era(shard);
+        is_known.then_some(site & SITE)
     }
 
     /// Remembers a site for [`Path::site`], with the shard of its key and that one's era when it was
@@ -114,9 +137,9 @@ impl Path {
     #[inline(always)]
     pub fn remember(&self, by: u64, site: u32, (shard, era): (u8, u32)) {
         self.by.set(by);
-        self.site.set(site);
-        self.shard.set(shard);
         self.era.set(era);
+        let ended = self.site.get() & ENDED;
+        self.site.set(ended | u32::from(shard) << SITE_BITS | site);
     }
 }
 
@@ -132,13 +155,12 @@ pub(super) fn behind(id: u64, word: u64) -> u64 {
 /// Whether words of the stack are what they were.
 ///
 /// # Safety
-/// The words of their path that come before them must be.
+/// The words of their path that come before them must be. None is the register.
 #[inline(always)]
-pub(super) unsafe fn are_there(words: &[Check; FOUR]) -> bool {
-    for check in words {
-        // SAFETY: every word before it is as it was, so the frame inside it is the one that was
-        // unwound, and its tables place the word on this thread's stack.
-        if unsafe { *(check.address as *const u64) } != check.value {
+unsafe fn are_there(anchor: Anchor, places: &[Place], values: &[u64]) -> bool {
+    for (place, value) in places.iter().zip(values) {
+        // SAFETY: as in `word_at`.
+        if unsafe { *(anchor.sp as *const u64).add(*place as usize) } != *value {
             return false;
         }
     }
@@ -149,10 +171,8 @@ pub(super) unsafe fn are_there(words: &[Check; FOUR]) -> bool {
 pub(super) struct Trie {
     /// A power of two of them.
     pub(super) nodes: &'static mut [Node],
-    pub(super) fours: &'static mut [[Check; FOUR]],
-    /// A bit for each word of a four that is no return address.
-    pub(super) bases: &'static mut [u8],
-    /// Fours in use.
+    pub(super) pieces: &'static mut [Piece],
+    /// Pieces in use.
     pub(super) used: usize,
     /// Nodes that gave way to others.
     pub(super) displaced: usize,
@@ -160,14 +180,15 @@ pub(super) struct Trie {
     pub(super) ids: u64,
 }
 
-/// As a node has them: no more than four words, filled up, and which of them are no addresses.
-fn four(words: &[Word], always: Check) -> ([Check; FOUR], u8) {
-    let (mut four, mut bases) = ([always; FOUR], 0);
-    for (at, (check, word)) in four.iter_mut().zip(words).enumerate() {
-        *check = word.check;
+/// As a node or a piece has them: no more than `N` words, filled up, and which of them are no addresses.
+fn laid_out<const N: usize>(words: &[Word], always: Word) -> ([Place; N], [u64; N], u8) {
+    let (mut places, mut values, mut bases) = ([always.place; N], [always.value; N], 0);
+    for (at, word) in words.iter().enumerate().take(N) {
+        places[at] = word.place;
+        values[at] = word.value;
         bases |= u8::from(word.is_base) << at;
     }
-    (four, bases)
+    (places, values, bases)
 }
 
 impl Trie {
@@ -183,82 +204,106 @@ impl Trie {
         unsafe { self.nodes.get_unchecked(self.place(key)) }
     }
 
-    /// The node of `key` on the path that `anchor` is on.
+    /// The node of `key`.
     #[inline(always)]
-    pub(super) fn node(&self, key: u64, anchor: Anchor) -> Option<&Node> {
-        Some(self.at(key)).filter(|node| node.is_of(key, anchor))
+    pub(super) fn node(&self, key: u64) -> Option<&Node> {
+        Some(self.at(key)).filter(|node| node.key == key && key != 0)
+    }
+
+    /// Whether the words of a node are there. (Those of what is none are not: the first word of any
+    /// path is a return address.)
+    ///
+    /// # Safety
+    /// The words of its path that come before them must be.
+    #[inline(always)]
+    pub(super) unsafe fn all_there(&self, node: &Node, anchor: Anchor) -> bool {
+        let (places, more_places) = node.places.split_at(OWN / 2);
+        let (values, more_values) = node.values.split_at(OWN / 2);
+        // SAFETY: the caller's promise; each is asked when those before it are there.
+        unsafe {
+            if !are_there(anchor, places, values) {
+                return false;
+            }
+            if node.count as usize <= OWN / 2 {
+                return true;
+            }
+            are_there(anchor, more_places, more_values)
+                && self.pieces_of(node).iter().all(|it| are_there(anchor, &it.places, &it.values))
+        }
     }
 
     /// The words of a node that it has not itself.
     #[inline(always)]
-    pub(super) fn fours_of(&self, node: &Node) -> &[[Check; FOUR]] {
+    fn pieces_of(&self, node: &Node) -> &[Piece] {
         let first = node.first as usize;
-        // SAFETY: `put` and `copy_to`, which alone write nodes, write none whose fours are not all there.
-        unsafe { self.fours.get_unchecked(first..first + node.fours as usize) }
+        // SAFETY: `put` and `copy_to`, which alone write nodes, write none whose pieces are not all there.
+        unsafe { self.pieces.get_unchecked(first..first + node.pieces as usize) }
     }
 
-    /// The words of a node.
-    pub(super) fn words<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = Word> + 'a {
-        let checks = node.words.iter().chain(self.fours_of(node).as_flattened());
-        let bases = self.bases.get(node.first as usize..).unwrap_or_default();
-        let bases = core::iter::once(&node.bases).chain(bases);
-        let is_base = bases.flat_map(|bases| (0..FOUR).map(move |at| bases >> at & 1 != 0));
-        let words = checks.zip(is_base).take(node.count as usize);
-        words.map(|(&check, is_base)| Word { check, is_base })
+    /// How many words a node has.
+    pub(super) fn count(&self, node: &Node) -> usize {
+        node.count as usize
     }
 
-    /// Puts a node with `words` in the place of whichever is there. Its fours are filled up with what
-    /// is `always` so on its path.
-    pub(super) fn put(&mut self, mut node: Node, words: &[Word], always: Check) {
-        let place = self.place(node.key);
+    /// Calls `seen` with each word of a node, in order, until it says `false`; whether it never did.
+    #[inline(always)]
+    pub(super) fn words(&self, node: &Node, mut seen: impl FnMut(Word) -> bool) -> bool {
+        let mut left = node.count as usize;
+        let mut some = |places: &[Place], values: &[u64], bases: u8| {
+            let now = left.min(places.len());
+            left -= now;
+            let words = places.iter().zip(values).take(now).enumerate();
+            words.into_iter().all(|(at, (&place, &value))| {
+                seen(Word { place, value, is_base: bases >> at & 1 != 0 })
+            })
+        };
+        some(&node.places, &node.values, node.bases)
+            && self.pieces_of(node).iter().all(|it| some(&it.places, &it.values, it.bases))
+    }
+
+    /// Puts a node with `words`, none of which is the register, in the place of whichever is there. They
+    /// are filled up with what is `always` so on its path.
+    pub(super) fn put(&mut self, key: u64, behind: Behind, words: &[Word], always: Word) {
+        let place = self.place(key);
         let Some(old) = self.nodes.get_mut(place) else { return };
-        let (own, further) = words.split_at(words.len().min(FOUR));
-        (node.count, node.fours) = (words.len() as u8, further.len().div_ceil(FOUR) as u8);
-        (node.words, node.bases) = four(own, always);
-        (node.first, node.room) = (old.first, old.room);
-        if node.room < node.fours {
-            if self.used + node.fours as usize > self.fours.len() {
+        let (own, further) = words.split_at(words.len().min(OWN));
+        let (places, values, bases) = laid_out(own, always);
+        let (count, pieces) = (words.len() as u8, further.len().div_ceil(PIECE) as u8);
+        let (mut first, mut room) = (old.first, old.room);
+        if room < pieces {
+            if self.used + pieces as usize > self.pieces.len() {
                 return;
             }
-            (node.first, node.room) = (self.used as u32, node.fours);
-            self.used += node.fours as usize;
+            (first, room) = (self.used as u32, pieces);
+            self.used += pieces as usize;
         }
-        self.displaced += usize::from(old.key != 0 && old.key != node.key);
-        let first = node.first as usize;
-        *old = node;
-        let places = self.fours.iter_mut().zip(self.bases.iter_mut()).skip(first);
-        for (words, (place, bases)) in further.chunks(FOUR).zip(places) {
-            (*place, *bases) = four(words, always);
+        self.displaced += usize::from(old.key != 0 && old.key != key);
+        *old = Node { key, behind, first, pieces, count, room, bases, places, values };
+        let places = self.pieces.iter_mut().skip(first as usize);
+        for (words, piece) in further.chunks(PIECE).zip(places) {
+            let (places, values, bases) = laid_out(words, always);
+            *piece = Piece { values, places, bases };
         }
     }
 
-    /// Copies everything to a larger trie, where addresses are what `moved` makes of them.
-    pub(super) fn copy_to(&self, to: &mut Trie, moved: impl Fn(usize) -> usize) {
+    /// Forgets all nodes.
+    pub(super) fn clear(&mut self) {
+        self.used = 0;
+        for node in &mut *self.nodes {
+            (node.key, node.room) = (0, 0);
+        }
+    }
+
+    /// Copies everything to a larger trie.
+    pub(super) fn copy_to(&self, to: &mut Trie) {
         for node in self.nodes.iter().filter(|node| node.key != 0) {
-            let moved_all =
-                |four: [Check; FOUR]| four.map(|it| Check { address: moved(it.address), ..it });
-            let mut copy = Node { first: to.used as u32, room: node.fours, ..node.clone() };
-            copy.words = moved_all(copy.words);
-            if let Behind::Fork { address, .. } = &mut copy.behind {
-                *address = moved(*address);
-            }
-            let (from, len) = (node.first as usize, node.fours as usize);
+            let copy = Node { first: to.used as u32, room: node.pieces, ..node.clone() };
             let place = to.place(copy.key);
-            let (Some(place), Some(fours), Some(bases)) = (
-                to.nodes.get_mut(place),
-                to.fours.get_mut(to.used..to.used + len),
-                to.bases.get_mut(to.used..to.used + len),
-            ) else {
-                return;
-            };
-            for (four, old) in fours.iter_mut().zip(self.fours_of(node)) {
-                *four = moved_all(*old);
-            }
-            for (bases, old) in bases.iter_mut().zip(self.bases.iter().skip(from)) {
-                *bases = *old;
-            }
+            let pieces = to.pieces.get_mut(to.used..to.used + node.pieces as usize);
+            let (Some(place), Some(pieces)) = (to.nodes.get_mut(place), pieces) else { return };
+            pieces.clone_from_slice(self.pieces_of(node));
             *place = copy;
-            to.used += len;
+            to.used += node.pieces as usize;
         }
         to.ids = self.ids;
     }
