@@ -19,7 +19,9 @@ fn harmless() -> PathBuf {
 }
 
 fn reporter(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reporter"));
+    // (What a shell has in the background ignores SIGINT, and a shell in it cannot undo that.)
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT,QUIT", env!("CARGO_BIN_EXE_reporter")]);
     command.current_dir(folder).env("PYSHIM_LIB", harmless());
     for name in ["LD_PRELOAD", "PYSHIM_OUT", "PYSHIM_SAMPLE", "PYSHIM_NATIVE", "PYSHIM_FOLLOW"] {
         command.env_remove(name);

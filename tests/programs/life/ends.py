@@ -28,5 +28,7 @@ elif way == "handler":
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(10)
 elif way.startswith("SIG"):
+    if way == "SIGINT":  # ignored from the start in what a shell has in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.kill(os.getpid(), getattr(signal, way))
     time.sleep(10)
