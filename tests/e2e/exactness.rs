@@ -142,6 +142,13 @@ fn threads_and_their_heirs() {
 }
 
 #[test]
+fn frames_of_any_size() {
+    check("exact_frames.c", &[]);
+    check("exact_frames.c", &["-fno-omit-frame-pointer"]);
+    check("exact_frames.c", &["-O0"]);
+}
+
+#[test]
 fn more_blocks_than_a_word_holds() {
     check("exact_many.c", &["-pthread"]);
 }
