@@ -39,6 +39,11 @@ pub struct Change {
 impl Timeline {
     /// The bytes of the blob.
     pub fn encode(&self) -> Vec<u8> {
+        self.writer().encode()
+    }
+
+    /// The same, to be gone on with.
+    pub fn writer(&self) -> TimelineWriter {
         let mut writer = TimelineWriter::new();
         for point in &self.points {
             let mut written = PointWriter {
@@ -51,7 +56,7 @@ impl Timeline {
             point.changes.iter().for_each(|&change| written.change(change));
             writer.push(written);
         }
-        writer.encode()
+        writer
     }
 
     /// Reads what [`Timeline::encode`] wrote.
