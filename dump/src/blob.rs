@@ -156,15 +156,13 @@ impl TimelineWriter {
 
     /// Drops every second point; what changed at a dropped point moves to the next.
     pub fn halve(&mut self) {
-        let mut kept = Vec::with_capacity(self.points.len() / 2 + 1);
         let mut points = core::mem::take(&mut self.points).into_iter();
         while let Some(first) = points.next() {
-            kept.push(match points.next() {
+            self.push(match points.next() {
                 Some(second) => second.since(&first),
                 None => first,
             });
         }
-        self.points = kept;
     }
 
     /// The bytes of the blob.
@@ -350,17 +348,12 @@ mod tests {
 
     #[test]
     fn a_halved_timeline_keeps_the_latest_of_each_site() {
-        let mut writer = TimelineWriter::new();
-        let points = [
+        let points = vec![
             point(1, &[(1, 10), (5, 1), (9, 300)]),
             point(2, &[(1, 20), (7, 3), (u32::MAX, 1)]),
             point(3, &[(2, 9)]),
         ];
-        for point in &points {
-            let mut written = PointWriter { at_ms: point.at_ms, ..PointWriter::default() };
-            point.changes.iter().for_each(|&change| written.change(change));
-            writer.push(written);
-        }
+        let mut writer = Timeline { points: points.clone() }.writer();
         let timeline = Timeline::decode(&writer.encode()).unwrap();
         assert_eq!(timeline.points, points);
         assert_eq!(timeline.encode(), writer.encode());

@@ -117,21 +117,18 @@ impl<'f, 'a> Arrays<'f, 'a> {
             totals.allocated = totals.allocated + free.allocated + allocated;
             totals.freed = totals.freed + free.freed + freed;
         }
-        let moment = |word, wide: usize| match word {
+        let moment = |place: usize, wide: usize| match self.file.u64(moments + place) {
             BEYOND => further.map_or(Amount::default(), |further| self.file.wide(further + wide)),
             word => Amount::of(word),
         };
         let peak = |bank| {
-            let word = self.file.u64(moments + offset_of!(Moments, peak) + bank * size_of::<u64>());
-            moment(word, offset_of!(Further, peak) + bank * size_of::<Wide>())
+            let place = offset_of!(Moments, peak) + bank * size_of::<u64>();
+            moment(place, offset_of!(Further, peak) + bank * size_of::<Wide>())
         };
         SiteNumbers {
             totals,
             peak: self.peak.map_or(Amount::default(), peak),
-            last: moment(
-                self.file.u64(moments + offset_of!(Moments, last)),
-                offset_of!(Further, last),
-            ),
+            last: moment(offset_of!(Moments, last), offset_of!(Further, last)),
         }
     }
 }

@@ -48,16 +48,15 @@ pub fn take(kind: BlobKind) {
     let mut ages = Ages::new(life::since_epoch_ms());
     let mut sites = Sites::new(store::site_count() as usize);
     let mut alike = Alike::new();
+    let mut done = |kind: Kind, blocks| {
+        sites.of(kind.site).count(kind.size as u64, ages.of(kind.epoch), blocks);
+    };
     live::visit(|block| {
         if block.epoch >= forked_at {
-            alike.count(Kind::of(&block), |kind, blocks| {
-                sites.of(kind.site).count(kind.size as u64, ages.of(kind.epoch), blocks);
-            });
+            alike.count(Kind::of(&block), &mut done);
         }
     });
-    alike.rest(|kind, blocks| {
-        sites.of(kind.site).count(kind.size as u64, ages.of(kind.epoch), blocks);
-    });
+    alike.rest(done);
     let census = sites.encode(life::since_start_ns() / 1_000_000);
     if STORE.lock().write_blob(kind, &census).is_err() {
         store::lose(Lost::Growth);

@@ -29,7 +29,8 @@ use crate::{epoch, life, park, snapshot, sys};
 
 /// Batches of definitions that the channel holds.
 const CHANNEL: usize = 64;
-/// Between two rounds of the thread. A killed process has lost at most this much.
+/// Between two rounds of the thread. A killed process has lost at most this much, but for points of
+/// the timeline.
 const ROUND_NS: u64 = 40_000_000;
 /// After a fork the thread stays away for this long.
 const AFTER_FORK_NS: u64 = 100_000_000;

@@ -269,7 +269,7 @@ impl PathCache {
             // SAFETY: as above.
             let word = unsafe { word_at(anchor, place) };
             seen(word, !is_base);
-            before += self.trie.count(node) + 1;
+            before += right + 1;
             key = behind(id, word);
         }
         Err(Missed { key, before, parted: None })

@@ -179,13 +179,13 @@ fn pour(site: u32, cell: &'static AtomicU64, side: Side) {
 type Amounts = (u64, u64);
 
 /// Where a site is counted.
-struct Row<'a> {
-    held: &'a Tally,
-    place: &'a AtomicU32,
+struct Row {
+    held: &'static Tally,
+    place: &'static AtomicU32,
 }
 
-impl Row<'_> {
-    fn of(site: u32) -> Row<'static> {
+impl Row {
+    fn of(site: u32) -> Row {
         Row { held: &counters(site).held, place: place_of(site) }
     }
 
@@ -203,7 +203,7 @@ impl Row<'_> {
 
 /// What came and what went of a site. Exact when the site is quiet.
 #[inline]
-pub fn totals(site: u32) -> (Amounts, Amounts) {
+fn totals(site: u32) -> (Amounts, Amounts) {
     totals_of(site, &Row::of(site))
 }
 
@@ -221,7 +221,7 @@ pub fn all_totals() -> impl Iterator<Item = (Amounts, Amounts)> {
 }
 
 /// Every site so far. (Looked for once: who goes through all has no more to do for each than to read.)
-fn rows() -> impl Iterator<Item = (u32, Row<'static>, &'static Moments)> {
+fn rows() -> impl Iterator<Item = (u32, Row, &'static Moments)> {
     let count = super::site_count().min(MAX_SITES);
     // SAFETY: MAX_SITES items of each are mapped until the end.
     let (counters, moments, places) = unsafe {

@@ -240,11 +240,6 @@ impl Trie {
         unsafe { self.pieces.get_unchecked(first..first + node.pieces as usize) }
     }
 
-    /// How many words a node has.
-    pub(super) fn count(&self, node: &Node) -> usize {
-        node.count as usize
-    }
-
     /// Calls `seen` with each word of a node, in order, until it says `false`; whether it never did.
     #[inline(always)]
     pub(super) fn words(&self, node: &Node, mut seen: impl FnMut(Word) -> bool) -> bool {
@@ -252,8 +247,8 @@ impl Trie {
         let mut some = |places: &[Place], values: &[u64], bases: u8| {
             let now = left.min(places.len());
             left -= now;
-            let words = places.iter().zip(values).take(now).enumerate();
-            words.into_iter().all(|(at, (&place, &value))| {
+            let mut words = places.iter().zip(values).take(now).enumerate();
+            words.all(|(at, (&place, &value))| {
                 seen(Word { place, value, is_base: bases >> at & 1 != 0 })
             })
         };
@@ -286,11 +281,12 @@ impl Trie {
         }
     }
 
-    /// Forgets all nodes.
+    /// Forgets all nodes, and their words.
     pub(super) fn clear(&mut self) {
         self.used = 0;
         for node in &mut *self.nodes {
             (node.key, node.room) = (0, 0);
+            (node.places, node.values) = ([0; OWN], [0; OWN]);
         }
     }
 
