@@ -276,3 +276,29 @@ fn none_is_taken_where_none_is_wanted() {
     let ran = program(interpreter, text).env("PYSHIM_SNAPSHOT", "now").shim().success();
     assert_eq!(ran.stderr().matches("PYSHIM_SNAPSHOT=now").count(), 1, "{}", ran.stderr());
 }
+
+#[test]
+fn a_small_program_that_ends_soon_is_not_searched_unless_told_to() {
+    // What is mapped counts as far as it is touched: libraries of numbers map much that they may need.
+    let text = |touched: &str| {
+        format!(
+            "import mmap\nkept = mmap.mmap(-1, 64 << 20)\nkept[:{touched}] = b'a' * ({touched})\n"
+        )
+    };
+    let interpreter = &interpreters()[0];
+    let run = |touched: &str, at_exit: &str| {
+        let run = program(interpreter, &text(touched)).env("PYSHIM_SNAPSHOT", at_exit);
+        let mut command = run.shimmed();
+        if at_exit.is_empty() {
+            command.env_remove("PYSHIM_SNAPSHOT");
+        }
+        let output = command.output().expect("the program starts");
+        run.ran(output).success()
+    };
+    let dump = read(run("1 << 20", "").dump_path());
+    let soon = dump.final_ns.expect("a teardown") < 900_000_000;
+    // (On a machine that is busy it may not have ended soon.)
+    assert!(!soon || (dump.heap.is_none() && dump.snapshots.running.is_none()));
+    heap(&run("1 << 20", "exit"));
+    heap(&run("32 << 20", ""));
+}

@@ -34,7 +34,7 @@ use core::sync::atomic::{
 };
 
 use pyshim_dump::heap::Moment;
-use pyshim_dump::layout::{SnapshotFailure, SnapshotState};
+use pyshim_dump::layout::{Gauge, SnapshotFailure, SnapshotState};
 
 use crate::guard::{Guard, thread_pointer};
 use crate::packing;
@@ -118,8 +118,8 @@ pub fn take_last(guard: &Guard, smaps: Vec<u8>, live_bytes: u64, under_lock: boo
     const SHORT_NS: u64 = 1_000_000_000;
     const SMALL: u64 = 16 << 20;
     let settings = life::snapshots();
-    let small = life::since_start_ns() < SHORT_NS && live_bytes < SMALL;
-    if !settings.last || (small && !settings.always) || has_let_go(live_bytes) {
+    let small = || life::since_start_ns() < SHORT_NS && in_use(live_bytes) < SMALL;
+    if !settings.last || (!settings.always && small()) || has_let_go(live_bytes) {
         return;
     }
     abandon();
@@ -128,6 +128,14 @@ pub fn take_last(guard: &Guard, smaps: Vec<u8>, live_bytes: u64, under_lock: boo
     prepared.smaps = smaps;
     drop(prepared);
     take(guard, Moment::Last, under_lock);
+}
+
+/// Of live bytes those that take memory, as last read: mappings are often made for what may come, and
+/// touched in part.
+fn in_use(live_bytes: u64) -> u64 {
+    let mapped = mappings::covered(0, usize::MAX) as u64;
+    let resident = store::header().gauges[Gauge::Mapped as usize].load(Relaxed);
+    live_bytes.saturating_sub(mapped) + resident
 }
 
 /// Live bytes when the last snapshot was taken.
