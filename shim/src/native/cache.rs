@@ -21,6 +21,9 @@ const MOST_PIECES: usize = 2 * LONGEST.div_ceil(PIECE);
 /// and more when that is too little. (What is not used is never touched.)
 const SIZES: [(usize, usize); 3] = [(1 << 10, 1 << 10), (1 << 13, 1 << 13), (1 << 15, 1 << 15)];
 
+// A node tells its first piece in sixteen bits.
+const _: () = assert!(SIZES[SIZES.len() - 1].1 <= 1 << 16);
+
 /// Caches of more than the first size may have so many bytes together, however many threads there are.
 const MOST_BYTES: usize = 48 << 20;
 static LARGER_BYTES: AtomicUsize = AtomicUsize::new(0);
@@ -137,6 +140,7 @@ impl PathCache {
                 pieces: from_raw_parts_mut(base.add(pieces).cast(), SIZES[size].1),
                 used: 0,
                 displaced: 0,
+                puts: 0,
                 ids: 0,
             });
             (&raw mut (*cache).size).write(size);
@@ -241,14 +245,15 @@ impl PathCache {
     /// # Safety
     /// As for [`PathCache::find`].
     pub unsafe fn follow(
-        &self,
+        &mut self,
         anchor: Anchor,
         mut key: u64,
         mut seen: impl FnMut(u64, bool),
-    ) -> Result<&Path, Missed> {
+    ) -> Result<Path, Missed> {
         let mut before = 0;
         for _ in 0..PARTINGS {
-            let Some(node) = self.trie.node(key) else { break };
+            let Some(at) = self.trie.place(key) else { break };
+            let Some(node) = self.trie.nodes.get(at) else { break };
             let mut right = 0;
             let all = self.trie.words(node, |word| {
                 // SAFETY: as in `find`.
@@ -260,10 +265,10 @@ impl PathCache {
                 is_there
             });
             if !all {
-                return Err(Missed { key, before, parted: Some((self.trie.place(key), right)) });
+                return Err(Missed { key, before, parted: Some((at, right)) });
             }
             let (place, id, is_base) = match &node.behind {
-                Behind::End(path) => return Ok(path),
+                Behind::End(path) => return Ok(path.clone()),
                 Behind::Fork { place, id, is_base } => (*place, *id, *is_base),
             };
             // SAFETY: as above.

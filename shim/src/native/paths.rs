@@ -163,21 +163,21 @@ fn unknown(guard: &Guard, python: u64) -> Option<u32> {
 /// Walks, and keeps the path.
 #[inline(never)]
 fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
-    let stop = Stop::new(anchor, python);
     let mut cache = guard.thread.paths.get();
     if cache.is_null() {
         match new_cache(guard) {
             Some(fresh) => cache = fresh,
-            None => return walk_anew(guard, anchor, stop),
+            None => return walk_anew(guard, anchor, Stop::new(anchor, python)),
         }
     }
     let cache = with_room(guard, cache);
     // SAFETY: as in `key`.
     let missed = match unsafe { cache.follow(anchor, key, |_, _| {}) } {
-        // (It was made room for meanwhile.)
+        // (Nodes of it were put aside for others.)
         Ok(path) => return path.hash,
         Err(missed) => missed,
     };
+    let stop = Stop::new(anchor, python);
     let (mut frames, mut hash) = (0, 1);
     let mut recursion = Recursion::new();
     cache.begin(anchor.sp);

@@ -4,6 +4,9 @@
 //! paths part; what is behind that is found by the word that is there. So a look reads each word of
 //! the path once, from the innermost on, and no word before those inside it were found to be right.
 //! Where words lie is told from the stack pointer on, which takes two bytes for each.
+//!
+//! A node is looked for in one place. Where two want the same, one is put aside, into the place beside
+//! it, and whoever misses it has it brought back: nobody unwinds a stack because of that.
 
 use core::cell::Cell;
 
@@ -58,9 +61,11 @@ pub struct Node {
     /// What it is found by; 0: it is none.
     pub(super) key: u64,
     pub(super) behind: Behind,
+    /// When it was put in its place ([`Trie::turn`]).
+    turn: u16,
     /// Which is the first of its further pieces, and how many there are. All lie within
     /// [`Trie::pieces`].
-    first: u32,
+    first: u16,
     pieces: u8,
     /// Words it has, and pieces that there is room for at `first`.
     count: u8,
@@ -174,8 +179,10 @@ pub(super) struct Trie {
     pub(super) pieces: &'static mut [Piece],
     /// Pieces in use.
     pub(super) used: usize,
-    /// Nodes that gave way to others.
+    /// How often a node gave way to another one.
     pub(super) displaced: usize,
+    /// How often a node was put in its place.
+    pub(super) puts: usize,
     /// Forks that were made.
     pub(super) ids: u64,
 }
@@ -192,22 +199,63 @@ fn laid_out<const N: usize>(words: &[Word], always: Word) -> ([Place; N], [u64; 
 }
 
 impl Trie {
+    /// Where the node of `key` is looked for, and where it may have been put aside for another one.
     #[inline(always)]
-    pub(super) fn place(&self, key: u64) -> usize {
-        (key >> 32) as usize & (self.nodes.len() - 1)
+    fn places(&self, key: u64) -> [usize; 2] {
+        let place = (key >> 32) as usize & (self.nodes.len() - 1);
+        [place, place ^ 1]
     }
 
-    /// Whichever node is where that of `key` would be.
+    /// Whichever node is where that of `key` is looked for.
     #[inline(always)]
     pub(super) fn at(&self, key: u64) -> &Node {
         // SAFETY: `map` made a power of two of them, so the place is below their number.
-        unsafe { self.nodes.get_unchecked(self.place(key)) }
+        unsafe { self.nodes.get_unchecked(self.places(key)[0]) }
     }
 
-    /// The node of `key`.
-    #[inline(always)]
-    pub(super) fn node(&self, key: u64) -> Option<&Node> {
-        Some(self.at(key)).filter(|node| node.key == key && key != 0)
+    /// The place of the node of `key`, if there is one. If it was put aside it comes back for another one.
+    pub(super) fn place(&mut self, key: u64) -> Option<usize> {
+        let [place, aside] = self.places(key);
+        let is_at = |at: usize| key != 0 && self.nodes.get(at).is_some_and(|node| node.key == key);
+        if !is_at(place) {
+            if !is_at(aside) {
+                return None;
+            }
+            self.nodes.swap(place, aside);
+            self.displaced += 1;
+            let turn = self.turn();
+            if let Some(node) = self.nodes.get_mut(place) {
+                node.turn = turn;
+            }
+        }
+        Some(place)
+    }
+
+    /// The place for the node of `key`: where it is, or where another one was. That is put aside, if
+    /// what is there is older.
+    fn make_place(&mut self, key: u64) -> usize {
+        let [place, aside] = self.places(key);
+        if self.place(key).is_some() {
+            return place;
+        }
+        let age = |at: usize| match self.nodes.get(at) {
+            Some(node) if node.key != 0 => self.turn().wrapping_sub(node.turn),
+            _ => u16::MAX,
+        };
+        let (old, beside) = (age(place), age(aside));
+        if old != u16::MAX {
+            self.displaced += 1;
+            if beside > old {
+                self.nodes.swap(place, aside);
+            }
+        }
+        place
+    }
+
+    /// The present, as nodes have it. It comes again when four million were put, and a node that old may
+    /// then be taken for a young one.
+    fn turn(&self) -> u16 {
+        (self.puts / 64) as u16
     }
 
     /// Whether the words of a node are there. (Those of what is none are not: the first word of any
@@ -256,10 +304,12 @@ impl Trie {
             && self.pieces_of(node).iter().all(|it| some(&it.places, &it.values, it.bases))
     }
 
-    /// Puts a node with `words`, none of which is the register, in the place of whichever is there. They
-    /// are filled up with what is `always` so on its path.
+    /// Puts a node with `words`, none of which is the register. They are filled up with what is `always`
+    /// so on its path.
     pub(super) fn put(&mut self, key: u64, behind: Behind, words: &[Word], always: Word) {
-        let place = self.place(key);
+        let place = self.make_place(key);
+        self.puts += 1;
+        let turn = self.turn();
         let Some(old) = self.nodes.get_mut(place) else { return };
         let (own, further) = words.split_at(words.len().min(OWN));
         let (places, values, bases) = laid_out(own, always);
@@ -269,11 +319,10 @@ impl Trie {
             if self.used + pieces as usize > self.pieces.len() {
                 return;
             }
-            (first, room) = (self.used as u32, pieces);
+            (first, room) = (self.used as u16, pieces);
             self.used += pieces as usize;
         }
-        self.displaced += usize::from(old.key != 0 && old.key != key);
-        *old = Node { key, behind, first, pieces, count, room, bases, places, values };
+        *old = Node { key, behind, turn, first, pieces, count, room, bases, places, values };
         let places = self.pieces.iter_mut().skip(first as usize);
         for (words, piece) in further.chunks(PIECE).zip(places) {
             let (places, values, bases) = laid_out(words, always);
@@ -292,15 +341,15 @@ impl Trie {
 
     /// Copies everything to a larger trie.
     pub(super) fn copy_to(&self, to: &mut Trie) {
+        (to.ids, to.puts) = (self.ids, self.puts);
         for node in self.nodes.iter().filter(|node| node.key != 0) {
-            let copy = Node { first: to.used as u32, room: node.pieces, ..node.clone() };
-            let place = to.place(copy.key);
+            let copy = Node { first: to.used as u16, room: node.pieces, ..node.clone() };
+            let place = to.make_place(copy.key);
             let pieces = to.pieces.get_mut(to.used..to.used + node.pieces as usize);
             let (Some(place), Some(pieces)) = (to.nodes.get_mut(place), pieces) else { return };
             pieces.clone_from_slice(self.pieces_of(node));
             *place = copy;
             to.used += node.pieces as usize;
         }
-        to.ids = self.ids;
     }
 }
