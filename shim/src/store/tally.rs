@@ -5,6 +5,7 @@
 //! site's [`Further`], which it is given when it first needs one. A word that is full is poured out
 //! there.
 
+use core::arch::asm;
 use core::sync::atomic::{
     AtomicPtr, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence,
 };
@@ -123,8 +124,16 @@ pub fn add_one(counter: &AtomicU64, size: usize, alone: bool) {
 #[inline(always)]
 fn add_word(counter: &AtomicU64, word: u64, alone: bool) {
     if alone {
-        // (One instruction: a signal handler may free a block of the same site.)
-        counter.store(counter.load(Relaxed).wrapping_add(word), Relaxed);
+        // SAFETY: nobody else adds to it meanwhile but a signal handler on this thread, which may free a
+        // block of the same site: so it is one instruction.
+        unsafe {
+            asm!(
+                "add qword ptr [{}], {}",
+                in(reg) counter.as_ptr(),
+                in(reg) word,
+                options(nostack),
+            );
+        }
     } else {
         counter.fetch_add(word, Relaxed);
     }
