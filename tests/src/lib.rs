@@ -204,6 +204,8 @@ impl Run {
             .expect("the folder is there")
             .map(|entry| entry.expect("an entry").path())
             .filter(|path| path.to_string_lossy().contains(".dump"))
+            // A copy of the program may still be packing one.
+            .filter(|path| path.extension().is_none_or(|extension| extension != "part"))
             .collect();
         dumps.sort();
         Ran { output, dumps, dir: self.dir }

@@ -35,13 +35,15 @@ pub fn load_runs(arguments: &[String]) -> (Vec<Run>, Vec<Problem>) {
     (group(dumps), problems)
 }
 
-/// The dumps in a folder, in order of their names. What else lies there is passed over.
+/// The dumps in a folder, in order of their names. What else lies there is passed over, and so is a
+/// packed dump that is not yet in its place (`NAME.part`).
 fn dumps_in(folder: &Path) -> Result<Vec<String>, Problem> {
     let problem = |what: String| Problem::new(folder.display(), what);
     let entries =
         fs::read_dir(folder).map_err(|error| problem(format!("cannot be read: {error}")))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.retain(|path| path.is_file() && begins_as_dump(path));
+    let is_part = |path: &Path| path.extension().is_some_and(|extension| extension == "part");
+    paths.retain(|path| path.is_file() && !is_part(path) && begins_as_dump(path));
     paths.sort();
     if paths.is_empty() {
         return Err(problem("there is no dump in this folder; name one that holds some".into()));
@@ -163,6 +165,7 @@ mod tests {
         assert!(problems[0].to_string().contains("there is no dump in this folder"));
         fs::write(folder.path().join("notes.txt"), "no dump").unwrap();
         fs::write(folder.path().join("b.dump"), Maker::new().bytes()).unwrap();
+        fs::write(folder.path().join("b.dump.part"), Maker::new().bytes()).unwrap();
         let (runs, problems) = load_runs(&[path]);
         assert_eq!((runs.len(), problems.len()), (1, 0));
     }
