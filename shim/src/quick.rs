@@ -17,10 +17,46 @@ use pyshim_dump::record::Origin;
 
 use crate::guard::{self, Guard};
 use crate::native::{Anchor, paths};
+use crate::python::hooks::PYMALLOC_LARGEST;
 use crate::python::{state, walk};
 use crate::record::{self, Lock};
 use crate::store::Side;
 use crate::{epoch, gate, life, live, peak, store};
+
+/// Which allocator is asked.
+#[derive(Clone, Copy)]
+pub enum Domain {
+    /// The C library's.
+    Native,
+    /// Python's raw one.
+    Raw,
+    /// Python's others, which are asked under the interpreter lock.
+    Object,
+    /// The same from 3.13 on ([`walk::is_direct`]).
+    Direct,
+}
+
+impl Domain {
+    /// Where a block of `size` bytes comes from.
+    #[inline(always)]
+    pub fn origin(self, size: usize) -> Origin {
+        match self {
+            Domain::Native => Origin::Native,
+            Domain::Raw => Origin::Raw,
+            _ if size <= PYMALLOC_LARGEST => Origin::PythonSmall,
+            _ => Origin::PythonLarge,
+        }
+    }
+
+    /// Whether its callers hold the interpreter lock.
+    #[inline(always)]
+    pub fn lock(self) -> Lock {
+        match self {
+            Domain::Native | Domain::Raw => Lock::Unknown,
+            Domain::Object | Domain::Direct => Lock::Held,
+        }
+    }
+}
 
 /// Has the real allocator make a block, and records it; `None`: nothing was done, the long way.
 ///
@@ -28,16 +64,15 @@ use crate::{epoch, gate, life, live, peak, store};
 /// block's place in the live table is on its way from memory meanwhile.
 #[inline(always)]
 pub fn allocate(
+    domain: Domain,
     size: usize,
-    origin: Origin,
     anchor: Anchor,
-    lock: Lock,
     real: impl FnOnce() -> *mut c_void,
 ) -> Option<*mut c_void> {
-    let guard = enter(lock)?;
+    let guard = enter(domain)?;
     let block = real();
     if !block.is_null() {
-        came(&guard, block as usize, size, origin, anchor, lock);
+        came(&guard, domain, block as usize, size, anchor);
     }
     Some(block)
 }
@@ -45,16 +80,15 @@ pub fn allocate(
 /// Has the real allocator move a block, and records it; `None`: nothing was done, the long way.
 #[inline(always)]
 pub fn reallocate(
+    domain: Domain,
     block: usize,
     size: usize,
-    origin: Origin,
     anchor: Anchor,
-    lock: Lock,
     real: impl FnOnce() -> *mut c_void,
 ) -> Option<*mut c_void> {
-    let guard = enter(lock)?;
+    let guard = enter(domain)?;
     let place = live::look(block)?;
-    let held = lock == Lock::Held || state::holds_lock();
+    let held = domain.lock() == Lock::Held || state::holds_lock();
     let counter = store::counter(place.site, Side::Went, held)?;
     if !peak::shrink_simply(guard.thread, place.size) {
         return None;
@@ -67,7 +101,7 @@ pub fn reallocate(
         peak::grow(guard.thread, place.size);
     } else {
         store::add_one(counter, place.size, held);
-        came(&guard, moved as usize, size, origin, anchor, lock);
+        came(&guard, domain, moved as usize, size, anchor);
     }
     Some(moved)
 }
@@ -75,24 +109,25 @@ pub fn reallocate(
 /// From here on a signal handler that allocates must not meet what is under way. `None` where the
 /// long way has something to see to before the block is made.
 #[inline(always)]
-fn enter(lock: Lock) -> Option<Guard> {
+fn enter(domain: Domain) -> Option<Guard> {
     if !gate::is_plain_exact() || state::finalizing() != 0 {
         return None;
     }
     let guard = Guard::enter()?;
-    let is_time = lock == Lock::Unknown && life::untended() && !guard.thread.is_calm();
+    let is_time = domain.lock() == Lock::Unknown && life::untended() && !guard.thread.is_calm();
     (!is_time).then_some(guard)
 }
 
 /// Records a block that was made.
 #[inline(always)]
-fn came(guard: &Guard, address: usize, size: usize, origin: Origin, anchor: Anchor, lock: Lock) {
-    let Some((site, held)) = site(guard, origin, anchor, lock) else {
-        return record::allocated(guard, address, size, origin, anchor, lock);
+fn came(guard: &Guard, domain: Domain, address: usize, size: usize, anchor: Anchor) {
+    let lock = domain.lock();
+    let Some((site, held)) = site(guard, domain, size, anchor) else {
+        return record::allocated(guard, address, size, domain.origin(size), anchor, lock);
     };
     let held = lock == Lock::Held || held;
     let Some(counter) = store::counter(site, Side::Came, held) else {
-        return record::allocated(guard, address, size, origin, anchor, lock);
+        return record::allocated(guard, address, size, domain.origin(size), anchor, lock);
     };
     if !live::enter(address, size, site, epoch::now()) {
         return came_otherwise(guard, address, size, site, held);
@@ -116,10 +151,14 @@ fn came_otherwise(guard: &Guard, address: usize, size: usize, site: u32, held: b
 /// The site of an allocation at `anchor`, if that was seen before, and whether the thread holds the
 /// interpreter lock.
 #[inline(always)]
-fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock) -> Option<(u32, bool)> {
-    let early = |hint| paths::expect(guard, anchor, hint);
-    let (python, expected, held) = walk::quick_key(lock, early)?;
-    Some((paths::quick_site(guard, expected?, anchor, python, origin)?, held))
+fn site(guard: &Guard, domain: Domain, size: usize, anchor: Anchor) -> Option<(u32, bool)> {
+    let paths = paths::of(guard)?;
+    let early = |hint| paths::expect(paths, anchor, hint);
+    let (python, expected, held) = match domain {
+        Domain::Direct => walk::direct_key(early).map(|(key, node)| (key, node, true))?,
+        _ => walk::quick_key(domain.lock(), early)?,
+    };
+    Some((paths::quick_site(guard, expected, anchor, python, domain.origin(size))?, held))
 }
 
 /// Counts a block that is about to be freed; `false`: nothing was done, the long way.

@@ -13,8 +13,9 @@ use pyshim_dump::record::Origin;
 use crate::gate::{GATE, drawn, unless_drawn, unless_gated, unless_known};
 use crate::guard::{Guard, INSIDE, UNTIL_SAMPLE};
 use crate::native::Anchor;
+use crate::quick::{self, Domain};
 use crate::record::{self, Lock};
-use crate::{life, live, quick, real};
+use crate::{life, live, real};
 
 /// Goes to label 2 if the block in rdi is of the early pool. Changes rax and r10.
 macro_rules! unless_early {
@@ -185,7 +186,7 @@ fn allocate_quickly(
     real: impl FnOnce() -> *mut c_void,
     the_long_way: impl FnOnce() -> *mut c_void,
 ) -> *mut c_void {
-    match quick::allocate(size, Origin::Native, Anchor { sp, bp }, Lock::Unknown, real) {
+    match quick::allocate(Domain::Native, size, Anchor { sp, bp }, real) {
         Some(block) => block,
         None => the_long_way(),
     }
@@ -347,9 +348,7 @@ unsafe extern "C" fn realloc_at(
     // A size of zero frees.
     if size != 0
         && let Some(moved) =
-            quick::reallocate(at, size, Origin::Native, anchor, Lock::Unknown, || {
-                real_realloc(block, size)
-            })
+            quick::reallocate(Domain::Native, at, size, anchor, || real_realloc(block, size))
     {
         return moved;
     }

@@ -137,6 +137,7 @@ impl PathCache {
             let cache: *mut PathCache = base.cast();
             (&raw mut (*cache).trie).write(Trie {
                 nodes: from_raw_parts_mut(base.add(nodes).cast(), SIZES[size].0),
+                mask: (SIZES[size].0 - 1) * size_of::<Node>(),
                 pieces: from_raw_parts_mut(base.add(pieces).cast(), SIZES[size].1),
                 used: 0,
                 displaced: 0,

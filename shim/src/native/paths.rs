@@ -115,14 +115,18 @@ pub struct Expected<'a> {
     key: u64,
 }
 
-/// Has the beginning of the path at `anchor` come from memory; `hint` as in [`key`]. `None` where the
-/// thread has no paths yet.
+/// The thread's paths; `None` where it has none yet.
 #[inline(always)]
-pub fn expect(guard: &Guard, anchor: Anchor, hint: u64) -> Option<Expected<'_>> {
+pub fn of(guard: &Guard) -> Option<&PathCache> {
     // SAFETY: the thread's own cache, or null; only this thread uses it, inside the guard.
-    let cache = unsafe { guard.thread.paths.get().as_ref() }?;
+    unsafe { guard.thread.paths.get().as_ref() }
+}
+
+/// Has the beginning of the path at `anchor` come from memory; `hint` as in [`key`].
+#[inline(always)]
+pub fn expect(cache: &PathCache, anchor: Anchor, hint: u64) -> Expected<'_> {
     let key = place_key(anchor, hint);
-    Some(Expected { cache, node: cache.expect(key), key })
+    Expected { cache, node: cache.expect(key), key }
 }
 
 /// The site of an allocation at `anchor` under the Python stack `python`, if this path was seen before

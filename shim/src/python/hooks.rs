@@ -12,14 +12,15 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed, 
 
 use pyshim_dump::record::{Origin, Record};
 
-use super::{arenas, passing, state};
+use super::{arenas, passing, state, walk};
 use crate::collector;
 use crate::guard::Guard;
 use crate::life;
 use crate::native::Anchor;
+use crate::quick::{self, Domain};
 use crate::real::symbol;
 use crate::record::{self, Lock};
-use crate::{gate, quick, sample, sites, snapshot, store, sys};
+use crate::{gate, sample, sites, snapshot, store, sys};
 
 /// `PyMemAllocatorEx` (`cpython/pymem.h`), the same from 3.5 on.
 #[repr(C)]
@@ -38,7 +39,7 @@ const MEM: c_int = 1;
 const OBJECT: c_int = 2;
 
 /// Sizes that pymalloc serves itself (`SMALL_REQUEST_THRESHOLD`).
-pub(super) const PYMALLOC_LARGEST: usize = 512;
+pub const PYMALLOC_LARGEST: usize = 512;
 
 static GET: AtomicUsize = AtomicUsize::new(0);
 static SET: AtomicUsize = AtomicUsize::new(0);
@@ -111,6 +112,13 @@ fn functions(
             calloc: raw_calloc,
             realloc: raw_realloc,
             free: raw_free,
+        },
+        (Lock::Held, false) if walk::is_direct() => Allocator {
+            context,
+            malloc: direct_malloc,
+            calloc: direct_calloc,
+            realloc: direct_realloc,
+            free: object_free,
         },
         (Lock::Held, false) => Allocator {
             context,
@@ -210,6 +218,7 @@ fn in_place() -> Option<bool> {
 fn reaches(malloc: usize, context: usize, depth: u32) -> bool {
     let ours = [
         object_malloc as *const (),
+        direct_malloc as *const (),
         passing::object_malloc as *const (),
         passing::pymalloc_malloc as *const (),
     ];
@@ -265,26 +274,22 @@ entry!(object_malloc(context: *mut c_void, size: usize), "rdx", "rcx", object_ma
 entry!(object_calloc(context: *mut c_void, count: usize, size: usize), "rcx", "r8", object_calloc_at);
 entry!(object_realloc(context: *mut c_void, block: *mut c_void, size: usize), "rcx", "r8", object_realloc_at);
 
-#[inline(always)]
-fn origin(lock: Lock, size: usize) -> Origin {
-    match lock {
-        Lock::Unknown => Origin::Raw,
-        Lock::Held if size <= PYMALLOC_LARGEST => Origin::PythonSmall,
-        Lock::Held => Origin::PythonLarge,
-    }
-}
+entry!(direct_malloc(context: *mut c_void, size: usize), "rdx", "rcx", direct_malloc_at);
+entry!(direct_calloc(context: *mut c_void, count: usize, size: usize), "rcx", "r8", direct_calloc_at);
+entry!(direct_realloc(context: *mut c_void, block: *mut c_void, size: usize), "rcx", "r8", direct_realloc_at);
 
 #[inline(always)]
 fn allocate(
+    domain: Domain,
     size: usize,
     sp: usize,
     bp: usize,
-    lock: Lock,
     real: impl FnOnce() -> *mut c_void,
 ) -> *mut c_void {
     if !life::recording() || ONLY_WATCHING.load(Relaxed) {
         return real();
     }
+    let lock = domain.lock();
     let Some(guard) = Guard::enter() else { return real() };
     if lock == Lock::Held {
         life::check_final(&guard);
@@ -298,7 +303,7 @@ fn allocate(
             &guard,
             block as usize,
             size,
-            origin(lock, size),
+            domain.origin(size),
             Anchor { sp, bp },
             lock,
         );
@@ -308,16 +313,17 @@ fn allocate(
 
 #[inline(always)]
 fn reallocate(
+    domain: Domain,
     block: *mut c_void,
     size: usize,
     sp: usize,
     bp: usize,
-    lock: Lock,
     real: impl FnOnce() -> *mut c_void,
 ) -> *mut c_void {
     if !life::recording() || ONLY_WATCHING.load(Relaxed) {
         return real();
     }
+    let lock = domain.lock();
     let guard = Guard::enter();
     if let (Some(guard), Lock::Held) = (&guard, lock) {
         life::check_final(guard);
@@ -334,7 +340,7 @@ fn reallocate(
                 guard,
                 moved as usize,
                 size,
-                origin(lock, size),
+                domain.origin(size),
                 Anchor { sp, bp },
                 lock,
             );
@@ -345,9 +351,9 @@ fn reallocate(
     moved
 }
 
-/// The four functions of a domain; `$lock` says whether its callers hold the interpreter lock.
-macro_rules! domain {
-    ($lock:expr, $malloc:ident, $calloc:ident, $realloc:ident, $free:ident) => {
+/// A domain's functions for new blocks and for blocks that move.
+macro_rules! blocks {
+    ($domain:expr, $malloc:ident, $calloc:ident, $realloc:ident) => {
         unsafe extern "C" fn $malloc(
             context: *mut c_void,
             size: usize,
@@ -364,7 +370,7 @@ macro_rules! domain {
                 // SAFETY: the context is the layer below, which `install` leaked.
                 let below = unsafe { &*context.cast::<Allocator>() };
                 // SAFETY: the program's own call, handed down.
-                allocate(size, sp, bp, $lock, || unsafe { (below.malloc)(below.context, size) })
+                allocate($domain, size, sp, bp, || unsafe { (below.malloc)(below.context, size) })
             }
             let real = || {
                 // SAFETY: as above.
@@ -372,7 +378,7 @@ macro_rules! domain {
                 // SAFETY: as above.
                 unsafe { (below.malloc)(below.context, size) }
             };
-            match quick::allocate(size, origin($lock, size), Anchor { sp, bp }, $lock, real) {
+            match quick::allocate($domain, size, Anchor { sp, bp }, real) {
                 Some(block) => block,
                 // SAFETY: our caller's promises.
                 None => unsafe { the_long_way(context, size, sp, bp) },
@@ -397,7 +403,7 @@ macro_rules! domain {
                 // SAFETY: as above.
                 let below = unsafe { &*context.cast::<Allocator>() };
                 // SAFETY: as above.
-                allocate(count.wrapping_mul(size), sp, bp, $lock, || unsafe {
+                allocate($domain, count.wrapping_mul(size), sp, bp, || unsafe {
                     (below.calloc)(below.context, count, size)
                 })
             }
@@ -408,7 +414,7 @@ macro_rules! domain {
                 // SAFETY: as above.
                 unsafe { (below.calloc)(below.context, count, size) }
             };
-            match quick::allocate(total, origin($lock, total), Anchor { sp, bp }, $lock, real) {
+            match quick::allocate($domain, total, Anchor { sp, bp }, real) {
                 Some(block) => block,
                 // SAFETY: our caller's promises.
                 None => unsafe { the_long_way(context, count, size, sp, bp) },
@@ -433,7 +439,7 @@ macro_rules! domain {
                 // SAFETY: as above.
                 let below = unsafe { &*context.cast::<Allocator>() };
                 // SAFETY: as above.
-                reallocate(block, size, sp, bp, $lock, || unsafe {
+                reallocate($domain, block, size, sp, bp, || unsafe {
                     (below.realloc)(below.context, block, size)
                 })
             }
@@ -452,7 +458,7 @@ macro_rules! domain {
                     // SAFETY: as above.
                     unsafe { (below.realloc)(below.context, nothing, size) }
                 };
-                match quick::allocate(size, origin($lock, size), Anchor { sp, bp }, $lock, real) {
+                match quick::allocate($domain, size, Anchor { sp, bp }, real) {
                     Some(block) => block,
                     // SAFETY: our caller's promises.
                     None => unsafe { the_long_way(context, nothing, size, sp, bp) },
@@ -465,7 +471,7 @@ macro_rules! domain {
                 // SAFETY: as above.
                 unsafe { (below.realloc)(below.context, block, size) }
             };
-            match quick::reallocate(at, size, origin($lock, size), anchor, $lock, real) {
+            match quick::reallocate($domain, at, size, anchor, real) {
                 Some(moved) => moved,
                 // SAFETY: our caller's promises.
                 None if block.is_null() => unsafe { of_nothing(context, size, sp, bp) },
@@ -473,20 +479,25 @@ macro_rules! domain {
                 None => unsafe { the_long_way(context, block, size, sp, bp) },
             }
         }
+    };
+}
 
+/// Its function for blocks that go.
+macro_rules! frees {
+    ($domain:expr, $free:ident) => {
         pub(super) unsafe extern "C" fn $free(context: *mut c_void, block: *mut c_void) {
             #[inline(never)]
             unsafe extern "C" fn the_long_way(context: *mut c_void, block: *mut c_void) {
                 // SAFETY: as above.
                 let below = unsafe { &*context.cast::<Allocator>() };
                 if !block.is_null() && life::recording() {
-                    before_free($lock);
-                    record::freed(block as usize, $lock);
+                    before_free($domain.lock());
+                    record::freed(block as usize, $domain.lock());
                 }
                 // SAFETY: as above.
                 unsafe { (below.free)(below.context, block) }
             }
-            if !quick::freed(block as usize, $lock) {
+            if !quick::freed(block as usize, $domain.lock()) {
                 // SAFETY: our caller's promises.
                 return unsafe { the_long_way(context, block) };
             }
@@ -498,8 +509,11 @@ macro_rules! domain {
     };
 }
 
-domain!(Lock::Unknown, raw_malloc_at, raw_calloc_at, raw_realloc_at, raw_free);
-domain!(Lock::Held, object_malloc_at, object_calloc_at, object_realloc_at, object_free);
+blocks!(Domain::Raw, raw_malloc_at, raw_calloc_at, raw_realloc_at);
+frees!(Domain::Raw, raw_free);
+blocks!(Domain::Object, object_malloc_at, object_calloc_at, object_realloc_at);
+blocks!(Domain::Direct, direct_malloc_at, direct_calloc_at, direct_realloc_at);
+frees!(Domain::Object, object_free);
 
 /// The teardown's first free must not be counted before stock was taken.
 #[inline(always)]

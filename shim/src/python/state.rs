@@ -47,6 +47,13 @@ pub struct Interpreter {
     pub from_start: bool,
 }
 
+/// From 3.12 on: where the state is that a thread is attached with, from the thread pointer on; 0: not
+/// known.
+#[inline(always)]
+pub(super) fn attached_at() -> isize {
+    ATTACHED_AT.load(Relaxed)
+}
+
 /// Compares what is read directly with what the interpreter's functions say, and leaves it if it is
 /// not the same. Called with each new stack.
 pub fn prove_shortcuts() {

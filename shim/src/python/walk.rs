@@ -5,14 +5,16 @@
 //! hold still. The hot walk reads one word or two for each frame and hashes
 //! them; [`Top::frames`] walks again to define a new site.
 
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use super::frame::{PythonFrame, View, read_frame};
 use super::layout::{Entry, FrameRoot, Instr, Layout};
 use super::state::{
-    INTERPRETER, layout, load, lock_holders_state, may_walk, own_state, state_under_lock,
-    thread_state,
+    INTERPRETER, attached_at, layout, load, lock_holders_state, may_walk, own_state,
+    state_under_lock, thread_state,
 };
 use super::trial;
-use crate::guard::Guard;
+use crate::guard::{Guard, thread_pointer};
 use crate::record::Lock;
 
 /// Python frames kept of one stack.
@@ -58,6 +60,58 @@ pub fn quick_key<T>(lock: Lock, early: impl FnOnce(u64) -> T) -> Option<(Key, T,
     let (key, result) =
         if let Some(top) = &top { top.key_and(early) } else { (NO_KEY, early(NO_KEY.top)) };
     Some((key, result, held))
+}
+
+/// What [`direct_key`] needs of a [`Layout`]; all on one cache line.
+#[repr(C, align(64))]
+struct Direct {
+    frame: AtomicUsize,
+    instr: AtomicUsize,
+    previous: AtomicUsize,
+}
+
+static DIRECT: Direct = Direct {
+    frame: AtomicUsize::new(0),
+    instr: AtomicUsize::new(0),
+    previous: AtomicUsize::new(0),
+};
+
+/// Whether the interpreter is one of those of which [`direct_key`] may be asked; it is known by now. From
+/// 3.13 on they are, but where the thread's state can only be had by a call.
+pub fn is_direct() -> bool {
+    let fits = |layout: &&Layout| {
+        layout.root == FrameRoot::Direct && layout.instr == Instr::Pointer && attached_at() != 0
+    };
+    let Some(layout) = layout().filter(fits) else { return false };
+    DIRECT.frame.store(layout.tstate_frame as usize, Relaxed);
+    DIRECT.instr.store(layout.frame_instr as usize, Relaxed);
+    DIRECT.previous.store(layout.frame_previous as usize, Relaxed);
+    true
+}
+
+/// The same of a thread that holds the interpreter lock, where the way to its frames needs no question
+/// ([`is_direct`]).
+#[inline(always)]
+pub fn direct_key<T>(early: impl FnOnce(u64) -> T) -> Option<(Key, T)> {
+    let at = attached_at();
+    if at == 0 {
+        return None;
+    }
+    // SAFETY: as in `lock_holders_state`.
+    let tstate: usize = unsafe { load(thread_pointer().wrapping_add_signed(at)) };
+    if tstate == 0 {
+        return None;
+    }
+    // SAFETY: this is the calling thread's state, and the layout, of which these are, was proved.
+    let frame: usize = unsafe { load(tstate + DIRECT.frame.load(Relaxed)) };
+    if frame == 0 {
+        return Some((NO_KEY, early(NO_KEY.top)));
+    }
+    let instr = DIRECT.instr.load(Relaxed);
+    // SAFETY: `key_of` asks about frames alone, which have this field.
+    Some(key_of(frame, DIRECT.previous.load(Relaxed), early, |frame| unsafe {
+        load(frame + instr)
+    }))
 }
 
 /// The innermost Python frame of the calling thread, if it has one and it may be read.
@@ -128,13 +182,15 @@ impl Top {
         let instr = layout.frame_instr as usize;
         match layout.instr {
             // The instruction's address lies inside the code object: it names both.
-            Instr::Pointer => self.key_of(early, |frame| {
-                // SAFETY: `key_of` asks about frames alone, which have this field.
-                unsafe { load(frame + instr) }
-            }),
+            Instr::Pointer => {
+                key_of(self.frame, self.layout.frame_previous as usize, early, |frame| {
+                    // SAFETY: `key_of` asks about frames alone, which have this field.
+                    unsafe { load(frame + instr) }
+                })
+            }
             Instr::LastiBytes | Instr::LastiUnits => {
                 let code = layout.frame_code as usize;
-                self.key_of(early, |frame| {
+                key_of(self.frame, self.layout.frame_previous as usize, early, |frame| {
                     // SAFETY: as above.
                     let (code, at) =
                         unsafe { (load::<u64>(frame + code), load::<u32>(frame + instr)) };
@@ -142,29 +198,6 @@ impl Top {
                 })
             }
         }
-    }
-
-    /// A polynomial of the words of all frames. It waits for the next frame's address alone: a
-    /// multiplication takes less than a look at memory.
-    #[inline(always)]
-    fn key_of<T>(&self, early: impl FnOnce(u64) -> T, word: impl Fn(usize) -> u64) -> (Key, T) {
-        let previous = self.layout.frame_previous as usize;
-        let top = word(self.frame);
-        let result = early(top);
-        let (mut frame, mut hash, mut left) = (self.frame, 0u64, MAX_PYTHON / 4);
-        while left > 0 {
-            left -= 1;
-            for _ in 0..4 {
-                hash = polynomial(hash, word(frame));
-                // SAFETY: frames of this thread, linked by the interpreter, which does not run while
-                // this thread is here; the last one's link is null.
-                frame = unsafe { load(frame + previous) };
-                if frame == 0 {
-                    return (Key { hash, top }, result);
-                }
-            }
-        }
-        (Key { hash, top }, result)
     }
 
     /// Where on the C stack the innermost evaluation loop keeps its own frame; 0: not known.
@@ -233,6 +266,33 @@ impl Top {
         // SAFETY: as in `key`.
         unsafe { read_frame(self.layout, raw.frame) }
     }
+}
+
+/// A polynomial of the words of all frames from `frame` on. It waits for the next frame's address alone:
+/// a multiplication takes less than a look at memory.
+#[inline(always)]
+fn key_of<T>(
+    mut frame: usize,
+    previous: usize,
+    early: impl FnOnce(u64) -> T,
+    word: impl Fn(usize) -> u64,
+) -> (Key, T) {
+    let top = word(frame);
+    let result = early(top);
+    let (mut hash, mut left) = (0u64, MAX_PYTHON / 4);
+    while left > 0 {
+        left -= 1;
+        for _ in 0..4 {
+            hash = polynomial(hash, word(frame));
+            // SAFETY: frames of this thread, linked by the interpreter, which does not run while
+            // this thread is here; the last one's link is null.
+            frame = unsafe { load(frame + previous) };
+            if frame == 0 {
+                return (Key { hash, top }, result);
+            }
+        }
+    }
+    (Key { hash, top }, result)
 }
 
 /// A number without a pattern, five more than a multiple of eight: its powers are all different, and

@@ -14,6 +14,7 @@ use crate::hash::scatter;
 use crate::live::SITE_BITS;
 use crate::native::{Anchor, MAX_NATIVE};
 use crate::sites;
+use crate::store::MAX_SITES;
 
 /// Words of the longest path that is kept: two of a frame at most, and what ended it.
 pub(super) const LONGEST: usize = 2 * MAX_NATIVE + 1;
@@ -114,7 +115,8 @@ pub struct Path {
     site: Cell<u32>,
 }
 
-const SITE: u32 = (1 << SITE_BITS) - 1;
+/// Those bits of it that a site can have.
+const SITE: u32 = MAX_SITES - 1;
 const ENDED: u32 = 1 << 31;
 
 impl Path {
@@ -176,6 +178,8 @@ unsafe fn are_there(anchor: Anchor, places: &[Place], values: &[u64]) -> bool {
 pub(super) struct Trie {
     /// A power of two of them.
     pub(super) nodes: &'static mut [Node],
+    /// Where in bytes the last of them is: what a key is masked with.
+    pub(super) mask: usize,
     pub(super) pieces: &'static mut [Piece],
     /// Pieces in use.
     pub(super) used: usize,
@@ -200,17 +204,22 @@ fn laid_out<const N: usize>(words: &[Word], always: Word) -> ([Place; N], [u64; 
 
 impl Trie {
     /// Where the node of `key` is looked for, and where it may have been put aside for another one.
-    #[inline(always)]
     fn places(&self, key: u64) -> [usize; 2] {
-        let place = (key >> 32) as usize & (self.nodes.len() - 1);
+        let place = self.offset(key) / size_of::<Node>();
         [place, place ^ 1]
+    }
+
+    /// The same place in bytes, told by 32 bits of the key from the 32nd on.
+    #[inline(always)]
+    fn offset(&self, key: u64) -> usize {
+        (key >> (u32::BITS - size_of::<Node>().ilog2())) as usize & self.mask
     }
 
     /// Whichever node is where that of `key` is looked for.
     #[inline(always)]
     pub(super) fn at(&self, key: u64) -> &Node {
-        // SAFETY: `map` made a power of two of them, so the place is below their number.
-        unsafe { self.nodes.get_unchecked(self.places(key)[0]) }
+        // SAFETY: the mask is where the last of a power of two of nodes is, so the offset is that of one.
+        unsafe { &*self.nodes.as_ptr().byte_add(self.offset(key)) }
     }
 
     /// The place of the node of `key`, if there is one. If it was put aside it comes back for another one.
