@@ -32,7 +32,7 @@ pub enum Domain {
     Raw,
     /// Python's others, which are asked under the interpreter lock.
     Object,
-    /// The same from 3.13 on ([`walk::is_direct`]).
+    /// The same from 3.13 on ([`walk::prepare_direct`]).
     Direct,
 }
 

@@ -113,7 +113,7 @@ fn functions(
             realloc: raw_realloc,
             free: raw_free,
         },
-        (Lock::Held, false) if walk::is_direct() => Allocator {
+        (Lock::Held, false) if walk::prepare_direct() => Allocator {
             context,
             malloc: direct_malloc,
             calloc: direct_calloc,

@@ -47,19 +47,19 @@ pub struct Interpreter {
     pub from_start: bool,
 }
 
-/// From 3.12 on: where the state is that a thread is attached with, from the thread pointer on; 0: not
-/// known.
+/// From 3.12 on: the state that the calling thread is attached with, 0 if with none; `None` where it is not
+/// known where that lies.
 #[inline(always)]
-pub(super) fn attached_at() -> isize {
-    ATTACHED_AT.load(Relaxed)
+pub(super) fn attached_word() -> Option<usize> {
+    let at = ATTACHED_AT.load(Relaxed);
+    // SAFETY: the word that the interpreter's function reads, in this thread's static storage.
+    (at != 0).then(|| unsafe { load(thread_pointer().wrapping_add_signed(at)) })
 }
 
 /// Compares what is read directly with what the interpreter's functions say, and leaves it if it is
 /// not the same. Called with each new stack.
 pub fn prove_shortcuts() {
-    let at = ATTACHED_AT.load(Relaxed);
-    // SAFETY: the word that the interpreter's function reads, in this thread's static storage.
-    if at != 0 && attached_by_call() != unsafe { load(thread_pointer().wrapping_add_signed(at)) } {
+    if attached_word().is_some_and(|tstate| tstate != attached_by_call()) {
         ATTACHED_AT.store(0, Relaxed);
     }
     let (holder, at) = (HOLDERS_STATE.load(Relaxed), HOLDER_AT.load(Relaxed));
@@ -120,10 +120,8 @@ pub fn holds_lock() -> bool {
 /// `Python/ceval_gil.c`). Before, there is only the runtime's word for all threads.
 #[inline(always)]
 pub(super) fn lock_holders_state(layout: &Layout, lock: Lock) -> usize {
-    let at = ATTACHED_AT.load(Relaxed);
-    if at != 0 {
-        // SAFETY: as in `prove_shortcuts`.
-        return unsafe { load(thread_pointer().wrapping_add_signed(at)) };
+    if let Some(tstate) = attached_word() {
+        return tstate;
     }
     let at = HOLDER_AT.load(Relaxed);
     // The state that it names may be another thread's, at its end: only who holds the lock may look.
@@ -175,13 +173,7 @@ pub(super) fn state_under_lock(layout: &Layout) -> usize {
 
 #[inline(always)]
 pub(super) fn thread_state() -> usize {
-    let at = ATTACHED_AT.load(Relaxed);
-    let tstate = if at != 0 {
-        // SAFETY: as in `prove_shortcuts`.
-        unsafe { load(thread_pointer().wrapping_add_signed(at)) }
-    } else {
-        attached_by_call()
-    };
+    let tstate = attached_word().unwrap_or_else(attached_by_call);
     if tstate != 0 {
         return tstate;
     }

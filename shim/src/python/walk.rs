@@ -10,11 +10,11 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use super::frame::{PythonFrame, View, read_frame};
 use super::layout::{Entry, FrameRoot, Instr, Layout};
 use super::state::{
-    INTERPRETER, attached_at, layout, load, lock_holders_state, may_walk, own_state,
+    INTERPRETER, attached_word, layout, load, lock_holders_state, may_walk, own_state,
     state_under_lock, thread_state,
 };
 use super::trial;
-use crate::guard::{Guard, thread_pointer};
+use crate::guard::Guard;
 use crate::record::Lock;
 
 /// Python frames kept of one stack.
@@ -76,11 +76,13 @@ static DIRECT: Direct = Direct {
     previous: AtomicUsize::new(0),
 };
 
-/// Whether the interpreter is one of those of which [`direct_key`] may be asked; it is known by now. From
-/// 3.13 on they are, but where the thread's state can only be had by a call.
-pub fn is_direct() -> bool {
+/// Prepares [`direct_key`] for the interpreter, which is known by now; `false` where it must not be asked:
+/// before 3.13, and where the thread's state can only be had by a call.
+pub fn prepare_direct() -> bool {
     let fits = |layout: &&Layout| {
-        layout.root == FrameRoot::Direct && layout.instr == Instr::Pointer && attached_at() != 0
+        layout.root == FrameRoot::Direct
+            && layout.instr == Instr::Pointer
+            && attached_word().is_some()
     };
     let Some(layout) = layout().filter(fits) else { return false };
     DIRECT.frame.store(layout.tstate_frame as usize, Relaxed);
@@ -90,18 +92,10 @@ pub fn is_direct() -> bool {
 }
 
 /// The same of a thread that holds the interpreter lock, where the way to its frames needs no question
-/// ([`is_direct`]).
+/// ([`prepare_direct`]).
 #[inline(always)]
 pub fn direct_key<T>(early: impl FnOnce(u64) -> T) -> Option<(Key, T)> {
-    let at = attached_at();
-    if at == 0 {
-        return None;
-    }
-    // SAFETY: as in `lock_holders_state`.
-    let tstate: usize = unsafe { load(thread_pointer().wrapping_add_signed(at)) };
-    if tstate == 0 {
-        return None;
-    }
+    let tstate = attached_word().filter(|&tstate| tstate != 0)?;
     // SAFETY: this is the calling thread's state, and the layout, of which these are, was proved.
     let frame: usize = unsafe { load(tstate + DIRECT.frame.load(Relaxed)) };
     if frame == 0 {
@@ -180,17 +174,18 @@ impl Top {
     fn key_and<T>(&self, early: impl FnOnce(u64) -> T) -> (Key, T) {
         let layout = self.layout;
         let instr = layout.frame_instr as usize;
+        let previous = layout.frame_previous as usize;
         match layout.instr {
             // The instruction's address lies inside the code object: it names both.
             Instr::Pointer => {
-                key_of(self.frame, self.layout.frame_previous as usize, early, |frame| {
+                key_of(self.frame, previous, early, |frame| {
                     // SAFETY: `key_of` asks about frames alone, which have this field.
                     unsafe { load(frame + instr) }
                 })
             }
             Instr::LastiBytes | Instr::LastiUnits => {
                 let code = layout.frame_code as usize;
-                key_of(self.frame, self.layout.frame_previous as usize, early, |frame| {
+                key_of(self.frame, previous, early, |frame| {
                     // SAFETY: as above.
                     let (code, at) =
                         unsafe { (load::<u64>(frame + code), load::<u32>(frame + instr)) };

@@ -247,16 +247,16 @@ impl Trie {
         if self.place(key).is_some() {
             return place;
         }
-        let age = |at: usize| match self.nodes.get(at) {
-            Some(node) if node.key != 0 => self.turn().wrapping_sub(node.turn),
-            _ => u16::MAX,
+        let age = |at: usize| {
+            let node = self.nodes.get(at).filter(|node| node.key != 0);
+            node.map(|node| self.turn().wrapping_sub(node.turn))
         };
-        let (old, beside) = (age(place), age(aside));
-        if old != u16::MAX {
-            self.displaced += 1;
-            if beside > old {
+        if let Some(old) = age(place) {
+            let is_elder = |beside| beside > old;
+            if age(aside).is_none_or(is_elder) {
                 self.nodes.swap(place, aside);
             }
+            self.displaced += 1;
         }
         place
     }
