@@ -65,18 +65,31 @@ fn take_final(guard: &Guard) {
 /// Daemon threads that wait for the interpreter lock of CPython 3.10 look every 5 ms whether they
 /// must end; one that next looks between the end of the interpreter and that of the process reads
 /// what was freed, and crashes. As the teardown takes a little longer with us than without, that is
-/// let happen before it, while they may still look.
+/// let happen before it, while they may still look. Naps are counted, not time: a process that is
+/// held up as a whole has not let them look. On a busy machine they come to it one after another,
+/// so each that goes is a reason to wait for the next.
 fn let_daemon_threads_go() {
     if state::layout().is_none_or(|layout| layout.minor != 10) {
         return;
     }
-    let until = since_start_ns() + DAEMONS_LOOK_NS;
-    while other_threads() && since_start_ns() < until {
-        sys::sleep_ns(200_000);
+    let mut others = other_threads();
+    let mut naps = 0;
+    for _ in 0..MOST_NAPS {
+        if others == 0 || naps == NAPS_TO_LOOK {
+            return;
+        }
+        sys::sleep_ns(NAP_NS);
+        let left = other_threads();
+        naps = if left < others { 0 } else { naps + 1 };
+        others = left;
     }
 }
+/// A nap takes some 60 us longer than it is to.
+const NAP_NS: u64 = 200_000;
 /// Their interval (`sys.getswitchinterval`), and a little for the scheduler.
-const DAEMONS_LOOK_NS: u64 = 7_000_000;
+const NAPS_TO_LOOK: u32 = 28;
+/// However many threads there are: 100 ms.
+const MOST_NAPS: u32 = 400;
 
 /// Registered before anything else, so it runs after every other handler and destructor.
 pub(super) extern "C" fn exited(status: c_int, _: *mut c_void) {
@@ -118,7 +131,7 @@ pub fn end(kind: EndKind, status: i32) -> bool {
     // The interpreter is gone, and where its daemon threads live, time is short: CPython 3.10 lets
     // one that waits for the interpreter lock read what was freed if the process is not gone within
     // some 2 ms. Nor is it certain that they count no more.
-    if !(stock_taken && other_threads()) {
+    if !(stock_taken && other_threads() > 0) {
         STORE.lock().seal();
     }
     if kind != EndKind::Exec {
@@ -139,9 +152,10 @@ fn note_end(kind: EndKind, status: i32) -> bool {
     true
 }
 
-/// Whether the process has threads besides this one and the collector.
-fn other_threads() -> bool {
-    sys::thread_count().is_none_or(|count| count > 1 + u64::from(!collector::is_missing()))
+/// How many threads the process has besides this one and the collector; some, if that is not told.
+fn other_threads() -> u64 {
+    let own = 1 + u64::from(!collector::is_missing());
+    sys::thread_count().map_or(1, |count| count.saturating_sub(own))
 }
 
 /// `exec` failed: the process goes on as it was.
