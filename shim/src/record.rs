@@ -173,7 +173,8 @@ pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock, walked: u
     let extent = extent();
     let native = match extent {
         Extent::Off => 0,
-        _ => paths::key(guard, anchor, top.filter(|_| extent == Extent::Leaf), hint),
+        Extent::Leaf => paths::key(guard, anchor, top, hint),
+        Extent::Full => paths::full_key(guard, anchor, top, hint),
     };
     let key = sites::key(hash, native, origin);
     match sites::find(key) {

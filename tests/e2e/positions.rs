@@ -167,6 +167,65 @@ fn deep_stacks_are_in_order() {
     });
 }
 
+/// What a stack shares with the one before is taken from it; the rest must still come in its place.
+#[test]
+fn native_calls_are_where_they_were_made() {
+    on_every_interpreter(|interpreter| {
+        let run = Run::python(interpreter, "positions_nested.py").env("PYSHIM_NATIVE", "full");
+        let ran = run.shim().success();
+        let dump = ran.dump();
+        let blocks = single_blocks(&dump);
+        let told: Vec<Nested> =
+            serde_json::from_value(told(&ran).remove(0)).expect("sizes and names");
+        assert_eq!(told.len(), 500);
+        // Before 3.11 each call of a Python function has native frames of its own.
+        let all = interpreter.minor >= 11;
+        // Who called whom through native frames, by these.
+        let mut calls = BTreeMap::new();
+        for Nested { size, stack: mut expected } in told {
+            let Some(&[site]) = blocks.get(&(size + 33)).map(Vec::as_slice) else {
+                panic!("{expected:?}: not at one site");
+            };
+            let stack = site.stack.as_ref().expect("a definition");
+            assert!(!all || !stack.truncated, "{expected:?}: truncated");
+            let (mut found, mut natives) = (Vec::new(), Vec::new());
+            for frame in dump.frames(stack) {
+                match frame {
+                    Frame::Native { pc } => natives.push(pc),
+                    Frame::Python { code, instruction, .. } => {
+                        let name = python::frame(&dump, code, instruction).function;
+                        let name = name.rsplit('.').next().unwrap_or_default().to_owned();
+                        if !natives.is_empty() {
+                            let pair = (found.last().cloned(), name.clone());
+                            let known = calls.entry(natives).or_insert_with(|| pair.clone());
+                            assert!(!all || *known == pair, "{pair:?} by the frames of {known:?}");
+                            found.push(None);
+                            natives = Vec::new();
+                        }
+                        found.push(Some(name));
+                    }
+                }
+            }
+            // It is native code that makes the block, and that runs the program.
+            expected.insert(0, None);
+            assert_eq!(expected.pop(), Some(None));
+            assert!(!all || !natives.is_empty());
+            if !all {
+                found.retain(Option::is_some);
+                expected.retain(Option::is_some);
+            }
+            assert_eq!(found, expected, "CPython {}, {size}", interpreter.version);
+        }
+    });
+}
+
+/// What `positions_nested.py` tells of a block.
+#[derive(serde::Deserialize)]
+struct Nested {
+    size: u64,
+    stack: Vec<Option<String>>,
+}
+
 /// Dead code objects leave their addresses to others; no block may be given to a wrong one.
 #[test]
 fn code_objects_at_the_same_address() {

@@ -6,13 +6,13 @@ mod trie;
 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::{Anchor, IN_REGISTER, NativeFrame};
+use super::{Anchor, IN_REGISTER, NativeFrame, unwind};
 use crate::hash::mix;
 use crate::spin::SpinLock;
 use crate::sys;
 
 use trie::{Behind, LONGEST, PARTINGS, PIECE, Piece, Place, REGISTER, Trie, Word, behind, word_at};
-pub use trie::{Node, Path};
+pub use trie::{Further, Node, Path};
 
 /// Keeping a path takes no more pieces than this: its own, and those of a node that is split.
 const MOST_PIECES: usize = 2 * LONGEST.div_ceil(PIECE);
@@ -241,7 +241,7 @@ impl PathCache {
     }
 
     /// The same, with all that is known where there is none. What `seen` gets are the words on the
-    /// way, innermost first, and whether each is a return address.
+    /// way, innermost first, where each lies, and whether it is a return address.
     ///
     /// # Safety
     /// As for [`PathCache::find`].
@@ -249,8 +249,9 @@ impl PathCache {
         &mut self,
         anchor: Anchor,
         mut key: u64,
-        mut seen: impl FnMut(u64, bool),
+        mut seen: impl FnMut(u64, usize, bool),
     ) -> Result<Path, Missed> {
+        let slot = |place: Place| anchor.sp.wrapping_add(8 * place as usize);
         let mut before = 0;
         for _ in 0..PARTINGS {
             let Some(at) = self.trie.place(key) else { break };
@@ -261,7 +262,7 @@ impl PathCache {
                 let is_there = unsafe { word_at(anchor, word.place) } == word.value;
                 if is_there {
                     right += 1;
-                    seen(word.value, !word.is_base);
+                    seen(word.value, slot(word.place), !word.is_base);
                 }
                 is_there
             });
@@ -274,7 +275,7 @@ impl PathCache {
             };
             // SAFETY: as above.
             let word = unsafe { word_at(anchor, place) };
-            seen(word, !is_base);
+            seen(word, slot(place), !is_base);
             before += right + 1;
             key = behind(id, word);
         }
@@ -312,26 +313,38 @@ impl PathCache {
 
     /// Adds a word to it, which lies at `address`, or [`IN_REGISTER`].
     pub fn word(&mut self, address: usize, value: u64, is_base: bool) {
-        let place = match address {
-            IN_REGISTER => Some(REGISTER),
-            _ => {
-                let bytes = address.wrapping_sub(self.sp);
-                let place = Some(bytes / 8).filter(|_| bytes.is_multiple_of(8));
-                place.and_then(|place| Place::try_from(place).ok()).filter(|it| *it != REGISTER)
-            }
-        };
-        match place {
+        match self.place(address) {
             Some(place) => self.path.push(Word { place, value, is_base }),
             None => self.is_beyond = true,
         }
     }
 
+    fn place(&self, address: usize) -> Option<Place> {
+        if address == IN_REGISTER {
+            return Some(REGISTER);
+        }
+        let bytes = address.wrapping_sub(self.sp);
+        let place = Some(bytes / 8).filter(|_| bytes.is_multiple_of(8))?;
+        Place::try_from(place).ok().filter(|it| *it != REGISTER)
+    }
+
+    /// Makes `path` one of a part with so many `frames`, where the next part begins at `next`.
+    pub fn part(&mut self, path: Path, frames: usize, next: &unwind::Place) -> Path {
+        match (self.place(next.slot), self.place(next.base.0)) {
+            (Some(at), Some(base)) => path.part(frames, at, base),
+            _ => {
+                self.is_beyond = true;
+                path
+            }
+        }
+    }
+
     /// Keeps the path, where a look for it `missed` it.
-    pub fn keep(&mut self, missed: &Missed, hash: u64, ended: bool) {
-        let path = self.path.all();
-        let Some(&always) = path.first().filter(|_| !self.is_beyond) else { return };
-        let rest = |from: usize| path.get(from..).unwrap_or_default();
-        let end = Behind::End(Path::new(hash, ended));
+    pub fn keep(&mut self, missed: &Missed, path: Path) {
+        let words = self.path.all();
+        let Some(&always) = words.first().filter(|_| !self.is_beyond) else { return };
+        let rest = |from: usize| words.get(from..).unwrap_or_default();
+        let end = Behind::End(path);
         let trie = &mut self.trie;
         let Some((place, right)) = missed.parted else {
             return put_rest(trie, missed.key, end, rest(missed.before), always);
@@ -344,8 +357,8 @@ impl PathCache {
             self.split.push(word);
             true
         });
-        let words = self.split.all();
-        let (Some(old), Some(new)) = (words.get(right), path.get(missed.before + right)) else {
+        let parted = self.split.all();
+        let (Some(old), Some(new)) = (parted.get(right), words.get(missed.before + right)) else {
             // One is the beginning of the other: there is no word that tells them apart.
             return;
         };
@@ -354,8 +367,8 @@ impl PathCache {
         }
         let id = new_id(trie, split.key);
         let fork = Behind::Fork { place: old.place, id, is_base: old.is_base };
-        trie.put(split.key, fork, words.get(..right).unwrap_or_default(), always);
-        let others = words.get(right + 1..).unwrap_or_default();
+        trie.put(split.key, fork, parted.get(..right).unwrap_or_default(), always);
+        let others = parted.get(right + 1..).unwrap_or_default();
         trie.put(behind(id, old.value), split.behind, others, always);
         put_rest(trie, behind(id, new.value), end, rest(missed.before + right + 1), always);
     }

@@ -13,14 +13,14 @@ mod unwind;
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-pub use rules::forget as forget_rules;
+pub use rules::{forget as forget_rules, is_evaluation};
 pub use unwind::{Stop, unwind};
 
 /// Frames kept of one native stack.
 pub const MAX_NATIVE: usize = 96;
 
 /// The stack as it was when a hook was called.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Anchor {
     /// The stack pointer: points at the hook's return address.
     pub sp: usize,
@@ -57,8 +57,6 @@ pub struct NativeFrame {
     pub pc: u64,
     /// Where it lies on the stack.
     pub slot: usize,
-    /// Whether it is a frame of the interpreter's evaluation loop.
-    pub evaluation: bool,
     /// If the frame is addressed by rbp: where the value that rbp has in it was saved
     /// ([`IN_REGISTER`]: nowhere, it was in the register), and that value.
     pub base: Option<(usize, usize)>,
@@ -78,7 +76,7 @@ pub struct Stack {
 impl Stack {
     /// No frames.
     pub const fn new() -> Stack {
-        const NONE: NativeFrame = NativeFrame { pc: 0, slot: 0, evaluation: false, base: None };
+        const NONE: NativeFrame = NativeFrame { pc: 0, slot: 0, base: None };
         Stack { frames: [NONE; MAX_NATIVE], len: 0, truncated: false }
     }
 

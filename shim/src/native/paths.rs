@@ -15,9 +15,9 @@ use crate::hash::{mix, scatter};
 use crate::sites;
 
 pub use super::cache::PathCache;
-use super::cache::{FREE, Node};
-use super::unwind::{End, Stop, by_rules};
-use super::{Anchor, MAX_NATIVE, NativeFrame, Recursion, Stack, unwind};
+use super::cache::{FREE, Further, Node, Path};
+use super::unwind::{End, Place, Stop, by_rules};
+use super::{Anchor, MAX_NATIVE, NativeFrame, Recursion, Stack};
 use crate::python::walk::{Key, Top};
 
 #[cold]
@@ -64,7 +64,8 @@ fn place_key(anchor: Anchor, hint: u64) -> u64 {
     scatter(hint ^ native.rotate_left(32))
 }
 
-/// The frames of the path that [`key`] found at this very call; `false` if it is not kept.
+/// The frames of the path that [`key`] found at this very call, or of a [`Part`] of it; `false` if it
+/// is not kept.
 pub fn recall(guard: &Guard, anchor: Anchor, hint: u64, out: &mut Stack) -> bool {
     let cache = guard.thread.paths.get();
     if cache.is_null() {
@@ -72,16 +73,16 @@ pub fn recall(guard: &Guard, anchor: Anchor, hint: u64, out: &mut Stack) -> bool
     }
     out.clear();
     let mut recursion = Recursion::new();
-    let mut frame = |pc: u64| {
+    let mut frame = |(pc, slot): (u64, usize)| {
         if pc != 0 && !recursion.repeats(pc) {
-            out.push(NativeFrame { pc, ..NativeFrame::default() });
+            out.push(NativeFrame { pc, slot, ..NativeFrame::default() });
         }
     };
     // What ended the path is the last word, so each address waits for the next word; 0: none does.
-    let mut last = 0;
-    let seen = |word: u64, is_address: bool| {
+    let mut last = (0, 0);
+    let seen = |word: u64, slot: usize, is_address: bool| {
         frame(last);
-        last = if is_address { word } else { 0 };
+        last = if is_address { (word, slot) } else { (0, 0) };
     };
     // SAFETY: the thread's own cache; only this thread uses it, inside the guard.
     let found = unsafe { (*cache).follow(anchor, place_key(anchor, hint), seen) };
@@ -104,7 +105,66 @@ pub fn key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> u64
             return path.hash;
         }
     }
-    learn(guard, anchor, python, key)
+    learn(guard, anchor, Stop::new(anchor, python), key, false).0
+}
+
+/// A part of a full stack. It is kept in parts: what is inside the innermost evaluation loop, which is
+/// all where full stacks are not recorded, and from there on such as begin with a frame of a loop and
+/// end before another one. So stacks that share their outer frames share what is known of these.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Where it begins: as if a hook had been called there.
+    pub anchor: Anchor,
+    /// As in [`key`].
+    pub hint: u64,
+    /// Of its return addresses.
+    pub hash: u64,
+}
+
+/// Frames that an outer part has at least, if there are so many.
+const PART: usize = 16;
+/// Parts of one stack.
+const MOST_PARTS: usize = 64;
+
+/// Key of the full stack, whose innermost part is the path that [`key`] is of.
+pub fn full_key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> u64 {
+    let mut all = 0;
+    parts(guard, anchor, python, hint, |part| all = mix(all, part.hash));
+    all
+}
+
+/// Calls `seen` with each part of the full stack, innermost first; `true` if some are left out.
+#[inline(always)]
+pub fn parts(
+    guard: &Guard,
+    anchor: Anchor,
+    python: Option<Top>,
+    hint: u64,
+    mut seen: impl FnMut(Part),
+) -> bool {
+    let (mut at, mut hint) = (anchor, hint);
+    let mut frames = 0;
+    for count in 0..MOST_PARTS {
+        let key = place_key(at, hint);
+        let cache = guard.thread.paths.get();
+        let mut known = None;
+        if !cache.is_null() {
+            // SAFETY: as in `key`; the path is there.
+            known = unsafe { (*cache).find(at, key).map(|path| (path.hash, path.further(at))) };
+        }
+        let (hash, further) = known.unwrap_or_else(|| {
+            let stop = if count == 0 { Stop::new(at, python) } else { Stop::outer(anchor, PART) };
+            learn(guard, at, stop, key, true)
+        });
+        seen(Part { anchor: at, hint, hash });
+        let Some(further) = further else { return false };
+        frames += further.frames;
+        if frames >= MAX_NATIVE {
+            break;
+        }
+        (at, hint) = (further.anchor, 0);
+    }
+    true
 }
 
 /// Where a path is looked up, and by what.
@@ -164,49 +224,89 @@ fn unknown(guard: &Guard, python: u64) -> Option<u32> {
     None
 }
 
-/// Walks, and keeps the path.
+/// Walks, and keeps the path. Its hash, and, if it is a part of a `full` stack, where the next begins.
 #[inline(never)]
-fn learn(guard: &Guard, anchor: Anchor, python: Option<Top>, key: u64) -> u64 {
+fn learn(
+    guard: &Guard,
+    anchor: Anchor,
+    stop: Stop,
+    key: u64,
+    full: bool,
+) -> (u64, Option<Further>) {
     let mut cache = guard.thread.paths.get();
     if cache.is_null() {
         match new_cache(guard) {
             Some(fresh) => cache = fresh,
-            None => return walk_anew(guard, anchor, Stop::new(anchor, python)),
+            None => return walk(anchor, stop, full, |_| {}).told(),
         }
     }
     let cache = with_room(guard, cache);
     // SAFETY: as in `key`.
-    let missed = match unsafe { cache.follow(anchor, key, |_, _| {}) } {
+    let missed = match unsafe { cache.follow(anchor, key, |_, _, _| {}) } {
         // (Nodes of it were put aside for others.)
-        Ok(path) => return path.hash,
+        Ok(path) if full => {
+            // SAFETY: the path was found to be there.
+            return (path.hash, unsafe { path.further(anchor) });
+        }
+        Ok(path) => return (path.hash, None),
         Err(missed) => missed,
     };
-    let stop = Stop::new(anchor, python);
-    let (mut frames, mut hash) = (0, 1);
-    let mut recursion = Recursion::new();
     cache.begin(anchor.sp);
-    let end = by_rules(anchor, stop, |frame| {
-        if frames == MAX_NATIVE {
-            return false;
-        }
-        frames += 1;
-        if !recursion.repeats(frame.pc) {
-            hash = mix(hash, frame.pc);
-        }
-        cache.frame(&frame);
-        true
-    });
-    let mut ended = false;
-    match end {
-        // What ended it may lie elsewhere the next time, which makes the path no less true.
-        End::Whole | End::Lost => {}
-        End::Evaluation(slot, pc) => {
-            cache.word(slot, pc, false);
-            ended = true;
+    let walked = walk(anchor, stop, full, |frame| cache.frame(frame));
+    let mut path = Path::new(walked.hash, walked.before.is_some());
+    if let Some(place) = &walked.before {
+        cache.word(place.slot, place.pc, false);
+        if full && let Some(further) = &walked.further {
+            path = cache.part(path, further.frames, place);
         }
     }
-    cache.keep(&missed, hash, ended);
-    hash
+    cache.keep(&missed, path);
+    walked.told()
+}
+
+/// What a walk found.
+struct Walked {
+    hash: u64,
+    /// The frame before which it ended, if that is a part of the path: what ended a path otherwise may
+    /// lie elsewhere the next time, which makes the path no less true.
+    before: Option<Place>,
+    /// Where the next part begins.
+    further: Option<Further>,
+}
+
+impl Walked {
+    fn told(self) -> (u64, Option<Further>) {
+        (self.hash, self.further)
+    }
+}
+
+/// Walks to the end of a path, or of a part of a `full` stack.
+#[inline(always)]
+fn walk(anchor: Anchor, stop: Stop, full: bool, mut seen: impl FnMut(&NativeFrame)) -> Walked {
+    let (mut count, mut frames, mut hash) = (0, 0, 1);
+    let mut recursion = Recursion::new();
+    let end = by_rules(anchor, stop, |frame| {
+        if count == MAX_NATIVE {
+            return false;
+        }
+        count += 1;
+        if !recursion.repeats(frame.pc) {
+            frames += 1;
+            hash = mix(hash, frame.pc);
+        }
+        seen(&frame);
+        true
+    });
+    match end {
+        End::Before(place) if full => {
+            let further = Anchor { sp: place.slot, bp: place.base.1 };
+            Walked { hash, before: Some(place), further: Some(Further { anchor: further, frames }) }
+        }
+        End::Before(place) if place.is_evaluation => {
+            Walked { hash, before: Some(place), further: None }
+        }
+        _ => Walked { hash, before: None, further: None },
+    }
 }
 
 /// The thread's cache, or a larger one with its paths, so that there is room for one more.
@@ -226,12 +326,4 @@ fn with_room(guard: &Guard, mut cache: *mut PathCache) -> &'static mut PathCache
         }
         &mut *cache
     }
-}
-
-/// The hash of a stack that cannot be kept.
-#[cold]
-fn walk_anew(guard: &Guard, anchor: Anchor, stop: Stop) -> u64 {
-    let mut stack = Stack::new();
-    unwind(guard, anchor, stop, &mut stack);
-    stack.frames().iter().fold(1, |hash, frame| mix(hash, frame.pc))
 }

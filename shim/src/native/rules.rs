@@ -188,6 +188,12 @@ pub fn rule(pc: u64) -> Rule {
     learn(pc)
 }
 
+/// Whether a return address lies in the interpreter's evaluation loop.
+#[inline]
+pub fn is_evaluation(pc: u64) -> bool {
+    rule(pc).evaluation
+}
+
 #[cold]
 #[inline(never)]
 fn learn(pc: u64) -> Rule {

@@ -14,11 +14,16 @@ use crate::python::walk::Top;
 /// Where unwinding stops.
 #[derive(Clone, Copy)]
 pub struct Stop {
-    /// At a frame of the evaluation loop.
-    evaluation: bool,
+    /// At a frame of the evaluation loop, if so many frames are inside it.
+    evaluation_from: usize,
+    /// At a frame that is not inside this address of the stack.
+    boundary: usize,
     /// Return addresses from here on are not looked at.
     above: usize,
 }
+
+/// [`Stop::evaluation_from`] where it does not.
+const NEVER: usize = usize::MAX;
 
 /// Address of `__libc_stack_end`; 0: not known.
 pub static STACK_END: AtomicUsize = AtomicUsize::new(0);
@@ -27,17 +32,22 @@ pub static STACK_END: AtomicUsize = AtomicUsize::new(0);
 const LARGEST_STACK: usize = 1 << 30;
 
 impl Stop {
-    /// `python` is the thread's Python stack, if unwinding is to stop at it.
+    /// At the innermost frame of Python code that runs on the thread with the Python stack `python`; at
+    /// the stack's end where there is none.
     pub fn new(anchor: Anchor, python: Option<Top>) -> Stop {
-        let mut above = stack_end(anchor.sp);
-        if let Some(top) = python {
-            // Where the evaluation loop is split into several functions, its frame still tells.
-            let boundary = top.first_boundary();
-            if boundary > anchor.sp {
-                above = above.min(boundary);
-            }
-        }
-        Stop { evaluation: python.is_some(), above }
+        let above = stack_end(anchor.sp);
+        let Some(top) = python else {
+            return Stop { evaluation_from: NEVER, boundary: NEVER, above };
+        };
+        // Where the evaluation loop is split into several functions, its frame still tells.
+        let boundary = top.first_boundary();
+        let boundary = if boundary > anchor.sp { boundary } else { NEVER };
+        Stop { evaluation_from: 0, boundary, above }
+    }
+
+    /// At the next frame of the evaluation loop with so many frames inside it, on the stack of a hook.
+    pub fn outer(hook: Anchor, evaluation_from: usize) -> Stop {
+        Stop { evaluation_from, boundary: NEVER, above: stack_end(hook.sp) }
     }
 }
 
@@ -71,12 +81,25 @@ pub fn unwind(_: &Guard, anchor: Anchor, stop: Stop, out: &mut Stack) {
 /// How a walk by rules ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// At the outermost frame, or where the caller wanted no more.
+    /// At the outermost frame.
     Whole,
-    /// At a frame of the evaluation loop: where its return address lies, and what it is.
-    Evaluation(usize, u64),
+    /// Before a frame that the caller does not want.
+    Before(Place),
     /// At a frame that is beyond what rules can say, or at the end of the stack.
     Lost,
+}
+
+/// A frame that a walk came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Where its return address lies.
+    pub slot: usize,
+    /// The return address.
+    pub pc: u64,
+    /// Whether it is a frame of the evaluation loop at which the walk was to stop.
+    pub is_evaluation: bool,
+    /// Where the value that rbp has in it was saved, or [`IN_REGISTER`]; and that value.
+    pub base: (usize, usize),
 }
 
 /// Walks by rules and calls `seen` with each frame until that says `false`.
@@ -84,6 +107,7 @@ pub enum End {
 pub fn by_rules(anchor: Anchor, stop: Stop, mut seen: impl FnMut(NativeFrame) -> bool) -> End {
     let mut slot = anchor.sp;
     let (mut base, mut base_saved_at) = (anchor.bp, IN_REGISTER);
+    let mut frames = 0;
     loop {
         if slot >= stop.above {
             return End::Lost;
@@ -94,9 +118,15 @@ pub fn by_rules(anchor: Anchor, stop: Stop, mut seen: impl FnMut(NativeFrame) ->
         if pc == 0 {
             return End::Whole;
         }
+        let here = |is_evaluation| {
+            End::Before(Place { slot, pc, is_evaluation, base: (base_saved_at, base) })
+        };
+        if slot >= stop.boundary {
+            return here(false);
+        }
         let rule = rules::rule(pc);
-        if rule.evaluation && stop.evaluation {
-            return End::Evaluation(slot, pc);
+        if rule.evaluation && frames >= stop.evaluation_from {
+            return here(true);
         }
         // The stack pointer in the frame that `pc` returns into.
         let sp = slot + 8;
@@ -107,8 +137,8 @@ pub fn by_rules(anchor: Anchor, stop: Stop, mut seen: impl FnMut(NativeFrame) ->
             Step::Unknown => return End::Lost,
         };
         let base_known = by_base.then_some((base_saved_at, base));
-        if !seen(NativeFrame { pc, slot, evaluation: rule.evaluation, base: base_known }) {
-            return End::Whole;
+        if !seen(NativeFrame { pc, slot, base: base_known }) {
+            return here(false);
         }
         if rule.step == Step::End {
             return End::Whole;
@@ -126,5 +156,6 @@ pub fn by_rules(anchor: Anchor, stop: Stop, mut seen: impl FnMut(NativeFrame) ->
             base = unsafe { *(base_saved_at as *const usize) };
         }
         slot = frame_end - 8;
+        frames += 1;
     }
 }

@@ -12,6 +12,7 @@
 //! the stack before ([`stack`], [`line`]).
 
 mod codes;
+mod full;
 mod line;
 mod raw;
 mod stack;
@@ -33,6 +34,7 @@ use crate::store::{self, STORE};
 use crate::{heap, life};
 
 use codes::{Codes, Forgotten};
+use full::FullStack;
 use line::Line;
 pub use raw::{era, find, key, part, shard_now};
 use stack::PythonStack;
@@ -77,6 +79,7 @@ pub struct Sites {
     line: Line,
     native: native::Stack,
     python: PythonStack,
+    full: FullStack,
     said_many: bool,
     said_cut: bool,
     /// A block came through Python's hooks while Python ran: so they are in place, and stay.
@@ -91,6 +94,7 @@ pub static SITES: SpinLock<Sites> = SpinLock::new(Sites {
     line: Line::new(),
     native: native::Stack::new(),
     python: PythonStack::new(),
+    full: FullStack::new(),
     said_many: false,
     said_cut: false,
     heard_python: false,
@@ -141,11 +145,17 @@ pub fn define(guard: &Guard, place: &Place, key: u64) -> u32 {
 struct Gathered {
     /// Frames were left out.
     truncated: bool,
-    /// So many Python frames are kept, the innermost, and whether that is not all.
+    /// So many frames of what is kept are told, the innermost, and whether that is not all.
     most: usize,
     cut: bool,
-    /// Where native frames come between Python's: all, innermost first.
-    interleaved: Option<Vec<Frame>>,
+}
+
+impl Gathered {
+    /// The frames of what is kept that are told, outermost first as they are.
+    fn told<'a>(&self, frames: &'a [Frame]) -> &'a [Frame] {
+        let left_out = if self.cut { frames.len().saturating_sub(self.most) } else { 0 };
+        frames.get(left_out..).unwrap_or_default()
+    }
 }
 
 impl Sites {
@@ -177,7 +187,7 @@ impl Sites {
                     key.store(canonical, Relaxed);
                     self.canonical.insert_unique(canonical, site, canonical_of);
                 }
-                self.announce_site(site, &place, gathered);
+                self.announce_site(site, &place, &gathered);
                 site
             }
         };
@@ -214,85 +224,54 @@ impl Sites {
         // runs asks through them from now on: `PYTHONMALLOC` had its way before.
         self.heard_python |= place.top.is_some() && place.origin.is_python();
         let trusted = hooks::settled() || self.heard_python;
-        let mut truncated =
-            self.python.follow(place, trusted, &mut self.codes, &mut self.line, key);
-        // Between all frames of Python code the places of native ones matter, which a path lacks.
-        let recalled = place.extent == Extent::Leaf
-            && paths::recall(guard, place.anchor, place.hint, &mut self.native);
-        if place.extent != Extent::Off && !recalled {
-            let python = place.top.filter(|_| place.extent == Extent::Leaf);
-            let stop = native::Stop::new(place.anchor, python);
-            native::unwind(guard, place.anchor, stop, &mut self.native);
-            truncated |= self.native.truncated;
+        let followed = self.python.follow(place, trusted, &mut self.codes, &mut self.line, key);
+        let (mut agrees, mut truncated) = (followed.shown, followed.truncated);
+        if place.extent == Extent::Full {
+            let (same, left_out) = self.full.follow(guard, place, &self.python, followed.same);
+            (agrees, truncated) = (same, truncated || left_out);
+        } else if self.full.clear() {
+            // The stack before was of another kind.
+            agrees = 0;
         }
+        if place.extent == Extent::Leaf {
+            let (anchor, native) = (place.anchor, &mut self.native);
+            if !paths::recall(guard, anchor, place.hint, native) {
+                native::unwind(guard, anchor, native::Stop::new(anchor, place.top), native);
+                truncated |= native.truncated;
+            }
+        }
+        self.line.agrees_up_to(agrees);
         let most = most_frames();
         let cut = self.python.shown().len() > most;
         if cut {
             self.say_cut();
         }
-        let mut interleaved = (place.extent == Extent::Full).then(|| self.interleaved());
-        if let (Some(frames), true) = (&mut interleaved, cut) {
-            frames.truncate(4 * most);
-        }
-        Gathered { truncated: truncated || cut, most, cut, interleaved }
+        let most = if place.extent == Extent::Full { most.saturating_mul(4) } else { most };
+        Gathered { truncated: truncated || cut, most, cut }
     }
 
     /// What a stack means, whatever the addresses.
     fn canonical_key(&self, place: &Place, gathered: &Gathered) -> u64 {
-        let of = |frames: &[Frame], hash| frames.iter().fold(hash, |hash, it| mix(hash, word(it)));
-        let python = match gathered.cut {
-            false => self.python.hash(),
-            true => of(innermost(self.python.shown(), gathered.most), 1),
+        let frames = match (place.extent, gathered.cut) {
+            (Extent::Full, false) => self.full.hash(),
+            (Extent::Full, true) => full::hash_of(gathered.told(self.full.frames())),
+            (_, false) => self.python.hash(),
+            (_, true) => full::hash_of(gathered.told(self.python.shown())),
         };
-        let canonical = mix(python, place.origin as u64);
-        match (&gathered.interleaved, place.extent) {
-            (Some(frames), _) => of(frames, canonical),
-            (None, Extent::Off) => canonical,
-            (None, _) => mix(canonical, place.native),
-        }
+        let canonical = mix(frames, place.origin as u64);
+        if place.extent == Extent::Leaf { mix(canonical, place.native) } else { canonical }
     }
 
-    fn announce_site(&mut self, site: u32, place: &Place, gathered: Gathered) {
-        let natives = if place.extent == Extent::Off { &[] } else { self.native.frames() };
-        let site = (site, place.origin, gathered.truncated);
-        match gathered.interleaved {
-            // Every native frame lies above the innermost Python frame.
-            None => self.line.announce_site(
-                site,
-                (innermost(self.python.shown(), gathered.most), !gathered.cut),
-                natives.iter().rev().map(|frame| Frame::Native { pc: frame.pc }),
-            ),
-            Some(frames) => self.line.announce_site(site, (&[], true), frames.into_iter().rev()),
-        }
-    }
-
-    /// Brings both stacks into one, innermost first: a frame of the evaluation
-    /// loop gives way to the Python frames that it ran.
-    fn interleaved(&self) -> Vec<Frame> {
-        let start = self.native.frames().first().map_or(usize::MAX, |frame| frame.slot);
-        let mut frames = Vec::with_capacity(self.native.frames().len() + self.python.shown().len());
-        let mut rest = self.python.innermost_first().peekable();
-        // Where the next loop that Python frames ran in keeps its own frame.
-        let mut boundary =
-            self.python.innermost_first().map(|run| run.boundary).find(|&at| at != 0);
-        for frame in self.native.frames() {
-            // Where the loop is split into several functions, its frame on the stack still tells.
-            let passed = boundary.is_some_and(|at| at > start && at < frame.slot);
-            if frame.evaluation || passed {
-                for ran in rest.by_ref() {
-                    frames.extend(ran.shown);
-                    if ran.entry {
-                        break;
-                    }
-                }
-                boundary = rest.clone().map(|run| run.boundary).find(|&at| at != 0);
-            }
-            if !frame.evaluation {
-                frames.push(Frame::Native { pc: frame.pc });
-            }
-        }
-        frames.extend(rest.filter_map(|run| run.shown));
-        frames
+    fn announce_site(&mut self, site: u32, place: &Place, gathered: &Gathered) {
+        // Every native frame lies above the innermost Python frame.
+        let natives = if place.extent == Extent::Leaf { self.native.frames() } else { &[] };
+        let natives = natives.iter().rev().map(|frame| Frame::Native { pc: frame.pc });
+        let frames = match place.extent {
+            Extent::Full => self.full.frames(),
+            _ => self.python.shown(),
+        };
+        let told = (gathered.told(frames), !gathered.cut);
+        self.line.announce_site((site, place.origin, gathered.truncated), told, natives);
     }
 
     /// Hands a definition to the collector.
@@ -313,6 +292,7 @@ impl Sites {
     /// The code object at `address` is about to be freed.
     fn forget_code(&mut self, address: usize) {
         self.python.clear();
+        self.full.clear();
         match self.codes.forget(address) {
             Forgotten::Everything => self.table.forget_all(),
             Forgotten::Keys(keys) => keys.into_iter().for_each(|key| self.table.forget(key)),
@@ -325,15 +305,11 @@ impl Sites {
         self.canonical = HashTable::new();
         self.codes = Codes::new();
         self.python.clear();
+        self.full.clear();
         self.line = Line::new();
         self.said_many = false;
         self.said_cut = false;
     }
-}
-
-/// The innermost `most` of frames that are in order, outermost first.
-fn innermost(frames: &[Frame], most: usize) -> &[Frame] {
-    frames.get(frames.len().saturating_sub(most)..).unwrap_or_default()
 }
 
 /// A frame as a part of a canonical key.
@@ -358,6 +334,7 @@ pub fn forget_codes() {
     let mut sites = SITES.lock();
     sites.codes.forget_addresses();
     sites.python.clear();
+    sites.full.clear();
     sites.table.forget_all();
 }
 

@@ -61,6 +61,16 @@ const OUTSIDE: Level = Level {
     power: 1,
 };
 
+/// How a stack lies beside the one before.
+#[derive(Clone, Copy, Default)]
+pub struct Followed {
+    /// So many outermost frames of the interpreter are the same, and so many that are shown.
+    pub same: usize,
+    pub shown: usize,
+    /// Frames were left out at the outer end.
+    pub truncated: bool,
+}
+
 /// See the module.
 pub struct PythonStack {
     /// The frames of the stack at hand that are not those of `levels`, innermost first.
@@ -133,7 +143,7 @@ impl PythonStack {
     }
 
     /// Takes in a thread's stack, through which `key` passes. Unless it is `trusted` that the end of
-    /// every code object is seen, all are read anew. `true` if frames were left out.
+    /// every code object is seen, all are read anew.
     pub fn follow(
         &mut self,
         place: &Place,
@@ -141,11 +151,10 @@ impl PythonStack {
         codes: &mut Codes,
         line: &mut Line,
         key: u64,
-    ) -> bool {
+    ) -> Followed {
         let Some(top) = place.top else {
             self.clear();
-            line.agrees_up_to(0);
-            return false;
+            return Followed::default();
         };
         if !trusted {
             self.clear();
@@ -167,8 +176,8 @@ impl PythonStack {
         });
         let last = same.checked_sub(1).and_then(|last| self.levels.get(last));
         let mut outside = last.copied().unwrap_or(OUTSIDE);
-        self.shown.truncate(outside.shown);
-        line.agrees_up_to(outside.shown);
+        let shown = outside.shown;
+        self.shown.truncate(shown);
         let count = same + self.fresh.len();
         let fields = top.fields();
         for index in same..count {
@@ -225,7 +234,7 @@ impl PythonStack {
             outside = level;
         }
         self.levels.truncate(count);
-        beyond != 0
+        Followed { same, shown, truncated: beyond != 0 }
     }
 
     /// Frames of Python code that are shown, outermost first.
@@ -233,9 +242,22 @@ impl PythonStack {
         &self.shown
     }
 
-    /// All frames of Python code.
-    pub fn innermost_first(&self) -> impl Iterator<Item = Run> + Clone {
-        self.levels.iter().rev().filter_map(|level| level.run).map(|(_, run)| run)
+    /// How many frames of the interpreter there are.
+    pub fn levels(&self) -> usize {
+        self.levels.len()
+    }
+
+    /// Those frames of Python code that are among the `levels` outermost ones, innermost first, and how
+    /// many are outside each.
+    pub fn innermost_first(&self, levels: usize) -> impl Iterator<Item = (usize, Run)> {
+        let levels = self.levels.get(..levels).unwrap_or_default();
+        levels.iter().enumerate().rev().filter_map(|(at, level)| Some((at, level.run?.1)))
+    }
+
+    /// Where the innermost loop that runs any of these keeps its own frame; 0: not known.
+    pub fn boundary(&self, levels: usize) -> usize {
+        let mut all = self.innermost_first(levels).map(|(_, run)| run.boundary);
+        all.find(|&at| at != 0).unwrap_or_default()
     }
 
     /// Hash of the frames that are shown.

@@ -66,14 +66,14 @@ fn paths_are_found_and_never_taken_for_others() {
                 assert_eq!(path.hash, hash);
                 hits += 1;
                 let mut seen = Vec::new();
-                let see = |word, is_address| seen.extend(Some(word).filter(|_| is_address));
+                let see = |word, _, is_address| seen.extend(Some(word).filter(|_| is_address));
                 // SAFETY: as above.
                 assert!(unsafe { here.follow(anchor, key, see) }.is_ok());
                 assert!(seen.into_iter().eq(addresses()));
             }
             None => {
                 // SAFETY: as above.
-                let missed = match unsafe { here.follow(anchor, key, |_, _| {}) } {
+                let missed = match unsafe { here.follow(anchor, key, |_, _, _| {}) } {
                     Err(missed) => missed,
                     Ok(path) => {
                         assert_eq!(path.hash, hash);
@@ -95,7 +95,7 @@ fn paths_are_found_and_never_taken_for_others() {
                 }
                 here.begin(anchor.sp);
                 words.iter().for_each(|&(at, value, is_base)| here.word(at, value, is_base));
-                here.keep(&missed, hash, true);
+                here.keep(&missed, Path::new(hash, true));
             }
         }
         known.insert(hash);
@@ -114,14 +114,14 @@ fn of_nodes_in_two_places_the_oldest_gives_way() {
     let cache = PathCache::map(0).unwrap();
     let anchor = Anchor { sp: memory.as_ptr() as usize, bp: 0 };
     // SAFETY: the cache is the test's alone, and the word that is kept is of the stack.
-    let knows = |key| unsafe { (*cache).follow(anchor, key, |_, _| {}) };
+    let knows = |key| unsafe { (*cache).follow(anchor, key, |_, _, _| {}) };
     let keep = |key| {
         let missed = knows(key).map(|path| path.hash).expect_err("it is not kept yet");
         // SAFETY: as above.
         unsafe {
             (*cache).begin(anchor.sp);
             (*cache).word(anchor.sp, 5, false);
-            (*cache).keep(&missed, key, false);
+            (*cache).keep(&missed, Path::new(key, false));
         }
     };
     let key = |place: u64, number: u64| number << 48 | place << 32;
@@ -154,12 +154,12 @@ fn a_word_too_far_away_is_not_kept() {
     for (offset, kept) in [(8, true), (12, false), (8 * usize::from(REGISTER), false)] {
         // SAFETY: the cache is the test's alone, and the words that are kept are of the stack.
         let (before, after) = unsafe {
-            let before = (*cache).follow(anchor, 9 << 32, |_, _| {}).map(|path| path.hash);
+            let before = (*cache).follow(anchor, 9 << 32, |_, _, _| {}).map(|path| path.hash);
             let missed = before.expect_err("it was never kept");
             (*cache).begin(anchor.sp);
             (*cache).word(anchor.sp, 5, false);
             (*cache).word(anchor.sp.wrapping_add(offset), 6, false);
-            (*cache).keep(&missed, 1, false);
+            (*cache).keep(&missed, Path::new(1, false));
             let after = (*cache).find(anchor, 9 << 32).map(|path| path.hash);
             (*cache).clear();
             (missed.before, after)

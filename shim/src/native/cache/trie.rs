@@ -108,11 +108,21 @@ pub struct Path {
     /// Of all its return addresses.
     pub hash: u64,
     /// The site that it led to: what that was looked up by, the era of its key's shard then
-    /// ([`sites::era`]), and the site.
+    /// ([`sites::era`]), and the site. Where full stacks are recorded none is remembered, and this is
+    /// where the next part begins: bits 0..16 its place, 16..32 that of the rbp there, 32.. the frames
+    /// of this one.
     by: Cell<u64>,
     era: Cell<u32>,
     /// Bits 0..20 the site, 20..28 the shard; 31: [`Path::ended`].
     site: Cell<u32>,
+}
+
+/// What comes further out than a part of a full stack.
+pub struct Further {
+    /// Where the next part begins, as if a hook had been called there.
+    pub anchor: Anchor,
+    /// The frames of the part before it, without repetitions.
+    pub frames: usize,
 }
 
 /// Those bits of it that a site can have.
@@ -120,9 +130,32 @@ const SITE: u32 = MAX_SITES - 1;
 const ENDED: u32 = 1 << 31;
 
 impl Path {
-    pub(super) fn new(hash: u64, ended: bool) -> Path {
+    /// One whose last word is none of its frames, if it `ended` so.
+    pub fn new(hash: u64, ended: bool) -> Path {
         let site = if ended { ENDED } else { 0 };
         Path { hash, by: Cell::new(0), era: Cell::new(0), site: Cell::new(site) }
+    }
+
+    /// The same for a part of a full stack, with so many `frames`: the next begins `at` a place, and
+    /// the rbp of its first frame is at `base`.
+    pub(super) fn part(self, frames: usize, at: Place, base: Place) -> Path {
+        self.by.set(u64::from(at) | u64::from(base) << 16 | (frames as u64) << 32);
+        self
+    }
+
+    /// Where the part of a full stack begins that comes after this one.
+    ///
+    /// # Safety
+    /// The path must be one of a full stack, and that at `anchor`.
+    pub unsafe fn further(&self, anchor: Anchor) -> Option<Further> {
+        if !self.ended() {
+            return None;
+        }
+        let by = self.by.get();
+        let sp = anchor.sp.wrapping_add(8 * (by as Place as usize));
+        // SAFETY: all words of the path are there.
+        let bp = unsafe { word_at(anchor, (by >> 16) as Place) } as usize;
+        Some(Further { anchor: Anchor { sp, bp }, frames: (by >> 32) as usize })
     }
 
     /// Whether the last word is none of its frames but what ended it: a frame of the evaluation loop.
