@@ -109,7 +109,7 @@ fn check_positions(interpreter: &Interpreter, ran: Ran) {
 #[test]
 fn every_kind_of_code() {
     on_every_interpreter(|interpreter| {
-        let ran = Run::python(interpreter, "positions.py").shim();
+        let ran = Run::python(interpreter, "positions/every_kind.py").shim();
         check_positions(interpreter, ran);
     });
 }
@@ -117,7 +117,8 @@ fn every_kind_of_code() {
 #[test]
 fn every_kind_of_code_with_full_native_stacks() {
     on_every_interpreter(|interpreter| {
-        let ran = Run::python(interpreter, "positions.py").env("PYSHIM_NATIVE", "full").shim();
+        let ran =
+            Run::python(interpreter, "positions/every_kind.py").env("PYSHIM_NATIVE", "full").shim();
         check_positions(interpreter, ran);
     });
 }
@@ -125,7 +126,9 @@ fn every_kind_of_code_with_full_native_stacks() {
 #[test]
 fn every_kind_of_code_with_the_debug_allocators() {
     on_every_interpreter(|interpreter| {
-        let ran = Run::python(interpreter, "positions.py").env("PYTHONMALLOC", "malloc").shim();
+        let ran = Run::python(interpreter, "positions/every_kind.py")
+            .env("PYTHONMALLOC", "malloc")
+            .shim();
         check_positions(interpreter, ran);
     });
 }
@@ -135,7 +138,7 @@ fn every_kind_of_code_with_the_debug_allocators() {
 fn deep_stacks_are_in_order() {
     on_every_interpreter(|interpreter| {
         for extent in ["leaf", "full"] {
-            let run = Run::python(interpreter, "positions_deep.py").env("PYSHIM_NATIVE", extent);
+            let run = Run::python(interpreter, "positions/deep.py").env("PYSHIM_NATIVE", extent);
             let dump = run.shim().success().dump();
             let blocks = single_blocks(&dump);
             let stack = |size: u64| -> Vec<Frame> {
@@ -171,7 +174,7 @@ fn deep_stacks_are_in_order() {
 #[test]
 fn native_calls_are_where_they_were_made() {
     on_every_interpreter(|interpreter| {
-        let run = Run::python(interpreter, "positions_nested.py").env("PYSHIM_NATIVE", "full");
+        let run = Run::python(interpreter, "positions/nested.py").env("PYSHIM_NATIVE", "full");
         let ran = run.shim().success();
         let dump = ran.dump();
         let blocks = single_blocks(&dump);
@@ -219,7 +222,7 @@ fn native_calls_are_where_they_were_made() {
     });
 }
 
-/// What `positions_nested.py` tells of a block.
+/// What `positions/nested.py` tells of a block.
 #[derive(serde::Deserialize)]
 struct Nested {
     size: u64,
@@ -230,7 +233,7 @@ struct Nested {
 #[test]
 fn code_objects_at_the_same_address() {
     on_every_interpreter(|interpreter| {
-        let ran = Run::python(interpreter, "positions_reused.py").shim().success();
+        let ran = Run::python(interpreter, "positions/reused.py").shim().success();
         let addresses: u32 = ran.stdout().trim().parse().expect("a number");
         assert!(addresses < 500, "{addresses} addresses: too few were used again");
         let dump = ran.dump();
@@ -280,7 +283,7 @@ fn code_objects_at_the_same_address() {
 fn objects_from_free_lists() {
     const COUNT: u64 = 5000;
     on_every_interpreter(|interpreter| {
-        let ran = Run::python(interpreter, "positions_free_lists.py").shim().success();
+        let ran = Run::python(interpreter, "positions/free_lists.py").shim().success();
         let dump = ran.dump();
         let mut wrong = Vec::new();
         for kind in ["list", "tuple", "dict", "float"] {
@@ -301,7 +304,7 @@ fn objects_from_free_lists() {
 #[test]
 fn native_blocks_without_the_lock() {
     on_every_interpreter(|interpreter| {
-        let ran = Run::python(interpreter, "positions_native.py").shim().success();
+        let ran = Run::python(interpreter, "positions/native.py").shim().success();
         let dump = ran.dump();
         let places: Vec<(Origin, Amount, Option<PythonFrame>)> = dump
             .sites
@@ -361,7 +364,7 @@ fn native_blocks_without_the_lock() {
 #[test]
 fn sub_interpreters() {
     on_every_interpreter(|interpreter| {
-        let ran = compare(|| Run::python(interpreter, "positions_subinterpreters.py"));
+        let ran = compare(|| Run::python(interpreter, "positions/subinterpreters.py"));
         let told = told(&ran);
         assert!(!told.is_empty(), "no sub-interpreters in CPython {}", interpreter.version);
         let dump = ran.dump();
@@ -432,7 +435,7 @@ fn greenlets() {
             println!("{}: skipped, no greenlet", interpreter.version);
             return;
         }
-        let ran = Run::python(&with, "positions.py").shim();
+        let ran = Run::python(&with, "positions/every_kind.py").shim();
         let kinds: Vec<String> =
             told(&ran).iter().map(|one| one["kind"].as_str().unwrap_or("").to_owned()).collect();
         assert!(kinds.iter().any(|kind| kind == "after a greenlet"), "{}", ran.stderr());
