@@ -31,8 +31,8 @@ pub const SEVERAL_LOCKS: u32 = 16;
 
 /// In exact mode: there is an interpreter, and the layout of its frames has not shown itself right.
 pub const UNPROVED: u32 = 32;
-/// In exact mode: native stacks are recorded otherwise than by their leaf segments.
-pub const NOT_LEAF: u32 = 64;
+/// In exact mode: native stacks are not recorded.
+pub const NO_NATIVE: u32 = 64;
 
 /// Whether this is exact mode, and nothing is out of the ordinary.
 #[inline(always)]

@@ -31,7 +31,9 @@ pub enum Lock {
 /// How much of native stacks is recorded: an [`Extent`].
 pub static EXTENT: AtomicU8 = AtomicU8::new(Extent::Leaf as u8);
 
-fn extent() -> Extent {
+/// The same as an [`Extent`].
+#[inline(always)]
+pub fn extent() -> Extent {
     match EXTENT.load(Relaxed) {
         0 => Extent::Off,
         1 => Extent::Leaf,

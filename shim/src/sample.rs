@@ -44,7 +44,7 @@ pub fn set(mean: u64, seed: Option<u64>) {
     MEAN.store(mean, Relaxed);
     gate::set(gate::EXACT, mean == 0);
     if mean != 0 {
-        gate::set(gate::UNPROVED | gate::NOT_LEAF, false);
+        gate::set(gate::UNPROVED | gate::NO_NATIVE, false);
     }
 }
 

@@ -110,7 +110,7 @@ fn begin(guard: &Guard, interpreter: Option<*mut c_void>) {
     };
     let extent = if native::prepare() { extent } else { Extent::Off };
     record::EXTENT.store(extent as u8, Relaxed);
-    gate::set(gate::NOT_LEAF, extent != Extent::Leaf && !sample::is_on());
+    gate::set(gate::NO_NATIVE, extent == Extent::Off && !sample::is_on());
     if !create_dump(false) {
         return stop();
     }

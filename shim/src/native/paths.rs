@@ -12,12 +12,12 @@ use pyshim_dump::record::Origin;
 
 use crate::guard::Guard;
 use crate::hash::{mix, scatter};
-use crate::sites;
+use crate::{record, sites};
 
 pub use super::cache::PathCache;
 use super::cache::{FREE, Further, Node, Path};
 use super::unwind::{End, Place, Stop, by_rules};
-use super::{Anchor, MAX_NATIVE, NativeFrame, Recursion, Stack};
+use super::{Anchor, Extent, MAX_NATIVE, NativeFrame, Recursion, Stack};
 use crate::python::walk::{Key, Top};
 
 #[cold]
@@ -128,6 +128,13 @@ const MOST_PARTS: usize = 64;
 
 /// Key of the full stack, whose innermost part is the path that [`key`] is of.
 pub fn full_key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> u64 {
+    if let Some(cache) = of(guard) {
+        // SAFETY: the thread's own cache.
+        let path = unsafe { cache.find(anchor, place_key(anchor, hint)) };
+        if let Some(all) = path.and_then(|path| known_parts(cache, path, anchor)) {
+            return all;
+        }
+    }
     let mut all = 0;
     parts(guard, anchor, python, hint, |part| all = mix(all, part.hash));
     all
@@ -204,16 +211,53 @@ pub fn quick_site(
     let Some(path) = (unsafe { cache.find_from(node, anchor, key) }) else {
         return unknown(guard, python.hash);
     };
-    // Mostly the stack is the same too, for the instruction is.
+    // Mostly the stack is the same too, for the instruction is. (Of a part of a full stack, no site is.)
     let by = sites::part(python.hash, origin);
     if let Some(site) = path.site(by) {
         return Some(site);
+    }
+    if record::extent() == Extent::Full {
+        return full_site(guard, cache, path, anchor, python.hash, origin);
     }
     let key = sites::key(python.hash, path.hash, origin);
     let now = sites::shard_now(key);
     let Some(site) = sites::find(key) else { return unknown(guard, python.hash) };
     path.remember(by, site, now);
     Some(site)
+}
+
+/// The same where full stacks are recorded, of which `path` is the innermost part.
+#[inline(never)]
+fn full_site(
+    guard: &Guard,
+    cache: &PathCache,
+    path: &Path,
+    anchor: Anchor,
+    python: u64,
+    origin: Origin,
+) -> Option<u32> {
+    let native = known_parts(cache, path, anchor);
+    let site = native.and_then(|native| sites::find(sites::key(python, native, origin)));
+    site.or_else(|| unknown(guard, python))
+}
+
+/// The [`full_key`] of a stack whose innermost part is `path`, if the others are known.
+#[inline(always)]
+fn known_parts<'a>(cache: &'a PathCache, mut path: &'a Path, mut anchor: Anchor) -> Option<u64> {
+    let (mut all, mut frames) = (mix(0, path.hash), 0);
+    for _ in 1..MOST_PARTS {
+        // SAFETY: the path is the one of a part that was found at this place.
+        let Some(further) = (unsafe { path.further(anchor) }) else { break };
+        frames += further.frames;
+        if frames >= MAX_NATIVE {
+            break;
+        }
+        anchor = further.anchor;
+        // SAFETY: the thread's own cache.
+        path = unsafe { cache.find(anchor, place_key(anchor, 0)) }?;
+        all = mix(all, path.hash);
+    }
+    Some(all)
 }
 
 /// The long way comes next, and need not walk the Python stack again.
