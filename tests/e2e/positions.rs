@@ -435,11 +435,14 @@ fn greenlets() {
             println!("{}: skipped, no greenlet", interpreter.version);
             return;
         }
-        let ran = Run::python(&with, "positions/every_kind.py").shim();
-        let kinds: Vec<String> =
-            told(&ran).iter().map(|one| one["kind"].as_str().unwrap_or("").to_owned()).collect();
-        assert!(kinds.iter().any(|kind| kind == "after a greenlet"), "{}", ran.stderr());
-        assert_eq!(kinds.iter().any(|kind| kind == "after gevent"), gevent, "{}", ran.stderr());
-        check_positions(&with, ran);
+        for extent in ["leaf", "full"] {
+            let run = Run::python(&with, "positions/every_kind.py").env("PYSHIM_NATIVE", extent);
+            let ran = run.shim();
+            let told = told(&ran);
+            let is = |kind: &str| told.iter().any(|one| one["kind"] == kind);
+            assert!(is("after a greenlet"), "{}", ran.stderr());
+            assert_eq!(is("after gevent"), gevent, "{}", ran.stderr());
+            check_positions(&with, ran);
+        }
     });
 }
