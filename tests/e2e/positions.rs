@@ -229,6 +229,23 @@ struct Nested {
     stack: Vec<Option<String>>,
 }
 
+/// How deep a parser is must not make a thousand sites of one.
+#[test]
+fn a_recursion_is_one_stack() {
+    on_every_interpreter(|interpreter| {
+        for extent in ["leaf", "full"] {
+            let sites = |deepest: &str| {
+                let run = Run::python(interpreter, "positions/recursion.py").arg(deepest);
+                run.env("PYSHIM_NATIVE", extent).shim().success().dump().sites.len()
+            };
+            let (shallow, deep) = (sites("150"), sites("700"));
+            let what =
+                format!("CPython {}, {extent}: {shallow} sites, {deep}", interpreter.version);
+            assert!(deep < shallow + 8, "{what}");
+        }
+    });
+}
+
 /// Dead code objects leave their addresses to others; no block may be given to a wrong one.
 #[test]
 fn code_objects_at_the_same_address() {

@@ -109,6 +109,7 @@ impl Stack {
 /// Finds out which frames only repeat a recursion: a function that calls itself from one place, or
 /// two that call each other. They are left out, so that a parser's depth does not make a thousand
 /// sites of one.
+#[derive(Clone)]
 pub struct Recursion {
     last: [u64; 3],
 }

@@ -64,28 +64,43 @@ fn place_key(anchor: Anchor, hint: u64) -> u64 {
     scatter(hint ^ native.rotate_left(32))
 }
 
-/// The frames of the path that [`key`] found at this very call, or of a [`Part`] of it; `false` if it
-/// is not kept.
+/// The frames of the path that [`key`] found at this very call, without repetitions; `false` if it is
+/// not kept.
 pub fn recall(guard: &Guard, anchor: Anchor, hint: u64, out: &mut Stack) -> bool {
+    out.clear();
+    let mut recursion = Recursion::new();
+    recall_all(guard, anchor, hint, |pc, slot| {
+        if !recursion.repeats(pc) {
+            out.push(NativeFrame { pc, slot, base: None });
+        }
+    })
+}
+
+/// Calls `seen` with all frames of a path, or of a [`Part`]: return address, and where it lies.
+#[inline(always)]
+pub fn recall_all(
+    guard: &Guard,
+    anchor: Anchor,
+    hint: u64,
+    mut seen: impl FnMut(u64, usize),
+) -> bool {
     let cache = guard.thread.paths.get();
     if cache.is_null() {
         return false;
     }
-    out.clear();
-    let mut recursion = Recursion::new();
-    let mut frame = |(pc, slot): (u64, usize)| {
-        if pc != 0 && !recursion.repeats(pc) {
-            out.push(NativeFrame { pc, slot, ..NativeFrame::default() });
+    let mut frame = |(pc, slot)| {
+        if pc != 0 {
+            seen(pc, slot);
         }
     };
     // What ended the path is the last word, so each address waits for the next word; 0: none does.
     let mut last = (0, 0);
-    let seen = |word: u64, slot: usize, is_address: bool| {
+    let word = |word: u64, slot: usize, is_address: bool| {
         frame(last);
         last = if is_address { (word, slot) } else { (0, 0) };
     };
     // SAFETY: the thread's own cache; only this thread uses it, inside the guard.
-    let found = unsafe { (*cache).follow(anchor, place_key(anchor, hint), seen) };
+    let found = unsafe { (*cache).follow(anchor, place_key(anchor, hint), word) };
     let Ok(path) = found else { return false };
     if !path.ended() {
         frame(last);
@@ -123,8 +138,9 @@ pub struct Part {
 
 /// Frames that an outer part has at least, if there are so many.
 const PART: usize = 16;
-/// Parts of one stack.
+/// Parts of one stack, and frames after which no more is looked up.
 const MOST_PARTS: usize = 64;
+const MOST_FRAMES: usize = 2 * MAX_NATIVE;
 
 /// Key of the full stack, whose innermost part is the path that [`key`] is of.
 pub fn full_key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> u64 {
@@ -140,7 +156,8 @@ pub fn full_key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -
     all
 }
 
-/// Calls `seen` with each part of the full stack, innermost first; `true` if some are left out.
+/// Calls `seen` with each part of the full stack, innermost first, until there are [`MOST_FRAMES`]:
+/// `true` if that is not all.
 #[inline(always)]
 pub fn parts(
     guard: &Guard,
@@ -166,7 +183,7 @@ pub fn parts(
         seen(Part { anchor: at, hint, hash });
         let Some(further) = further else { return false };
         frames += further.frames;
-        if frames >= MAX_NATIVE {
+        if frames >= MOST_FRAMES {
             break;
         }
         (at, hint) = (further.anchor, 0);
@@ -249,7 +266,7 @@ fn known_parts<'a>(cache: &'a PathCache, mut path: &'a Path, mut anchor: Anchor)
         // SAFETY: the path is the one of a part that was found at this place.
         let Some(further) = (unsafe { path.further(anchor) }) else { break };
         frames += further.frames;
-        if frames >= MAX_NATIVE {
+        if frames >= MOST_FRAMES {
             break;
         }
         anchor = further.anchor;
@@ -327,15 +344,14 @@ impl Walked {
 /// Walks to the end of a path, or of a part of a `full` stack.
 #[inline(always)]
 fn walk(anchor: Anchor, stop: Stop, full: bool, mut seen: impl FnMut(&NativeFrame)) -> Walked {
-    let (mut count, mut frames, mut hash) = (0, 0, 1);
+    let (mut frames, mut hash) = (0, 1);
     let mut recursion = Recursion::new();
     let end = by_rules(anchor, stop, |frame| {
-        if count == MAX_NATIVE {
+        if frames == MAX_NATIVE {
             return false;
         }
-        count += 1;
+        frames += 1;
         if !recursion.repeats(frame.pc) {
-            frames += 1;
             hash = mix(hash, frame.pc);
         }
         seen(&frame);

@@ -10,7 +10,7 @@ use super::stack::PythonStack;
 use super::{Place, word};
 use crate::guard::Guard;
 use crate::hash::mix;
-use crate::native::{self, Anchor, NativeFrame, Stack, paths};
+use crate::native::{self, Anchor, Recursion, Stack, paths};
 
 /// A part of the stack that is kept, and what lies outside it.
 #[derive(Clone, Copy)]
@@ -18,9 +18,37 @@ struct Level {
     part: paths::Part,
     /// So many Python frames are not inside it, nor in it.
     python: usize,
+    /// Its innermost frames, and which of them only repeat those inside it.
+    first: First,
     /// How many frames there are up to here, and their hash.
     frames: usize,
     hash: u64,
+}
+
+/// The innermost frames of a part: so many that whether those further out are repetitions does not depend
+/// on what is inside the part ([`Recursion`]).
+#[derive(Clone, Copy, Default)]
+struct First {
+    pcs: [u64; 3],
+    repeats: [bool; 3],
+    count: usize,
+}
+
+impl First {
+    fn see(&mut self, pc: u64, repeats: bool) {
+        if let (Some(place), Some(other)) =
+            (self.pcs.get_mut(self.count), self.repeats.get_mut(self.count))
+        {
+            (*place, *other) = (pc, repeats);
+            self.count += 1;
+        }
+    }
+
+    /// Whether they are the same repetitions with these frames inside.
+    fn is_same(&self, mut inside: Recursion) -> bool {
+        let mut pairs = self.pcs.iter().zip(&self.repeats);
+        self.count == self.pcs.len() && pairs.all(|(&pc, &is)| inside.repeats(pc) == is)
+    }
 }
 
 /// See the module.
@@ -30,11 +58,12 @@ pub struct FullStack {
     /// The parts that are kept, and all frames of them. Outermost first.
     levels: Vec<Level>,
     frames: Vec<Frame>,
-    /// The frames of one part, and frames that are to come behind those that are kept, innermost first.
-    part: Stack,
+    /// Frames that are to come behind those that are kept, innermost first.
     fresh: Vec<Frame>,
-    /// How many of them each part has, and how many Python frames lie outside it.
-    fresh_parts: Vec<(usize, usize)>,
+    /// For each part of theirs: how many are inside it, how many Python frames lie outside that.
+    fresh_parts: Vec<(usize, usize, First)>,
+    /// Native frames alone.
+    native: Stack,
 }
 
 impl FullStack {
@@ -44,9 +73,9 @@ impl FullStack {
             parts: Vec::new(),
             levels: Vec::new(),
             frames: Vec::new(),
-            part: Stack::new(),
             fresh: Vec::new(),
             fresh_parts: Vec::new(),
+            native: Stack::new(),
         }
     }
 }
@@ -64,27 +93,41 @@ impl FullStack {
         self.parts.clear();
         let parts = &mut self.parts;
         let (anchor, hint) = (place.anchor, place.hint);
-        let truncated = paths::parts(guard, anchor, place.top, hint, |part| parts.push(part));
+        if paths::parts(guard, anchor, place.top, hint, |part| parts.push(part)) {
+            return (0, self.follow_anew(guard, anchor, python));
+        }
         let pairs = self.levels.iter().zip(parts.iter().rev());
         let shared = pairs.take_while(|(level, part)| level.part == **part).count();
         self.fresh.clear();
         self.fresh_parts.clear();
         let mut runs = Runs::new(python, anchor.sp);
+        let mut recursion = Recursion::new();
         let mut kept = 0;
         for (index, part) in self.parts.iter().enumerate() {
             let outside = self.parts.len() - index;
             let level = self.levels.get(outside - 1).filter(|_| outside <= shared);
-            if level.is_some_and(|level| level.python == runs.left && runs.left <= same) {
+            let is_same = |level: &Level| {
+                level.python == runs.left
+                    && runs.left <= same
+                    && level.first.is_same(recursion.clone())
+            };
+            if level.is_some_and(is_same) {
                 kept = outside;
                 break;
             }
-            self.fresh_parts.push((self.fresh.len(), runs.left));
-            if !paths::recall(guard, part.anchor, part.hint, &mut self.part) {
+            let (start, left) = (self.fresh.len(), runs.left);
+            let (mut first, fresh) = (First::default(), &mut self.fresh);
+            let is_kept = paths::recall_all(guard, part.anchor, part.hint, |pc, slot| {
+                let repeats = recursion.repeats(pc);
+                first.see(pc, repeats);
+                if !repeats {
+                    runs.meet(pc, slot, fresh);
+                }
+            });
+            if !is_kept {
                 return (0, self.follow_anew(guard, anchor, python));
             }
-            for frame in self.part.frames() {
-                runs.meet(frame, &mut self.fresh);
-            }
+            self.fresh_parts.push((start, left, first));
         }
         if kept == 0 {
             runs.rest(&mut self.fresh);
@@ -94,29 +137,29 @@ impl FullStack {
         let (frames, mut hash) = last.map_or((0, 0), |level| (level.frames, level.hash));
         self.frames.truncate(frames);
         let mut end = self.fresh.len();
-        for (part, &(start, python)) in self.parts.iter().zip(&self.fresh_parts).rev() {
+        for (part, &(start, python, first)) in self.parts.iter().zip(&self.fresh_parts).rev() {
             for frame in self.fresh.get(start..end).unwrap_or_default().iter().rev() {
                 hash = mix(hash, word(frame));
                 self.frames.push(*frame);
             }
-            self.levels.push(Level { part: *part, python, frames: self.frames.len(), hash });
+            self.levels.push(Level { part: *part, python, first, frames: self.frames.len(), hash });
             end = start;
         }
-        (frames, truncated)
+        (frames, false)
     }
 
-    /// The same where the parts are not all kept; whether frames were left out.
+    /// The same where the parts are not all kept, or are too many; whether frames were left out.
     fn follow_anew(&mut self, guard: &Guard, anchor: Anchor, python: &PythonStack) -> bool {
         self.clear();
         self.fresh.clear();
-        native::unwind(guard, anchor, native::Stop::new(anchor, None), &mut self.part);
+        native::unwind(guard, anchor, native::Stop::new(anchor, None), &mut self.native);
         let mut runs = Runs::new(python, anchor.sp);
-        for frame in self.part.frames() {
-            runs.meet(frame, &mut self.fresh);
+        for frame in self.native.frames() {
+            runs.meet(frame.pc, frame.slot, &mut self.fresh);
         }
         runs.rest(&mut self.fresh);
         self.frames.extend(self.fresh.iter().rev());
-        self.part.truncated
+        self.native.truncated
     }
 
     /// Nothing of the last stack holds any more; whether there was one.
@@ -164,10 +207,10 @@ impl Runs<'_> {
         Runs { python, left, boundary: python.boundary(left), start }
     }
 
-    fn meet(&mut self, frame: &NativeFrame, out: &mut Vec<Frame>) {
+    fn meet(&mut self, pc: u64, slot: usize, out: &mut Vec<Frame>) {
         // Where the loop is split into several functions, its frame on the stack still tells.
-        let passed = self.boundary > self.start && self.boundary < frame.slot;
-        let evaluation = native::is_evaluation(frame.pc);
+        let passed = self.boundary > self.start && self.boundary < slot;
+        let evaluation = native::is_evaluation(pc);
         if evaluation || passed {
             for (level, run) in self.python.innermost_first(self.left) {
                 out.extend(run.shown);
@@ -179,7 +222,7 @@ impl Runs<'_> {
             self.boundary = self.python.boundary(self.left);
         }
         if !evaluation {
-            out.push(Frame::Native { pc: frame.pc });
+            out.push(Frame::Native { pc });
         }
     }
 

@@ -121,7 +121,7 @@ pub struct Path {
 pub struct Further {
     /// Where the next part begins, as if a hook had been called there.
     pub anchor: Anchor,
-    /// The frames of the part before it, without repetitions.
+    /// The frames of the part before it.
     pub frames: usize,
 }
 
