@@ -6,7 +6,8 @@ mod trie;
 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::{Anchor, IN_REGISTER, NativeFrame, unwind};
+use super::unwind::Reached;
+use super::{Anchor, IN_REGISTER, NativeFrame};
 use crate::hash::mix;
 use crate::spin::SpinLock;
 use crate::sys;
@@ -329,7 +330,7 @@ impl PathCache {
     }
 
     /// Makes `path` one of a part with so many `frames`, where the next part begins at `next`.
-    pub fn part(&mut self, path: Path, frames: usize, next: &unwind::Place) -> Path {
+    pub fn part(&mut self, path: Path, frames: usize, next: &Reached) -> Path {
         match (self.place(next.slot), self.place(next.base.0)) {
             (Some(at), Some(base)) => path.part(frames, at, base),
             _ => {

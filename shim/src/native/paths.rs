@@ -16,7 +16,7 @@ use crate::{record, sites};
 
 pub use super::cache::PathCache;
 use super::cache::{FREE, Further, Node, Path};
-use super::unwind::{End, Place, Stop, by_rules};
+use super::unwind::{End, Reached, Stop, by_rules};
 use super::{Anchor, Extent, MAX_NATIVE, NativeFrame, Recursion, Stack};
 use crate::python::walk::{Key, Top};
 
@@ -144,13 +144,6 @@ const MOST_FRAMES: usize = 2 * MAX_NATIVE;
 
 /// Key of the full stack, whose innermost part is the path that [`key`] is of.
 pub fn full_key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> u64 {
-    if let Some(cache) = of(guard) {
-        // SAFETY: the thread's own cache.
-        let path = unsafe { cache.find(anchor, place_key(anchor, hint)) };
-        if let Some(all) = path.and_then(|path| known_parts(cache, path, anchor)) {
-            return all;
-        }
-    }
     let mut all = 0;
     parts(guard, anchor, python, hint, |part| all = mix(all, part.hash));
     all
@@ -164,31 +157,43 @@ pub fn parts(
     anchor: Anchor,
     python: Option<Top>,
     hint: u64,
-    mut seen: impl FnMut(Part),
+    seen: impl FnMut(Part),
 ) -> bool {
-    let (mut at, mut hint) = (anchor, hint);
+    let look = |at: Anchor, hint, is_first| {
+        let key = place_key(at, hint);
+        // SAFETY: the thread's own cache; the path is there.
+        let known = of(guard).and_then(|cache| unsafe {
+            cache.find(at, key).map(|path| (path.hash, path.further(at)))
+        });
+        known.or_else(|| {
+            let stop = if is_first { Stop::new(at, python) } else { Stop::outer(anchor, PART) };
+            Some(learn(guard, at, stop, key, true))
+        })
+    };
+    go_through_parts(anchor, hint, look, seen).unwrap_or(true)
+}
+
+/// Goes through the parts of a full stack. `look` tells of where one begins, and whether it is the first,
+/// its hash and what comes further out. `None` where it does not know, else as [`parts`].
+#[inline(always)]
+fn go_through_parts(
+    mut anchor: Anchor,
+    mut hint: u64,
+    mut look: impl FnMut(Anchor, u64, bool) -> Option<(u64, Option<Further>)>,
+    mut seen: impl FnMut(Part),
+) -> Option<bool> {
     let mut frames = 0;
     for count in 0..MOST_PARTS {
-        let key = place_key(at, hint);
-        let cache = guard.thread.paths.get();
-        let mut known = None;
-        if !cache.is_null() {
-            // SAFETY: as in `key`; the path is there.
-            known = unsafe { (*cache).find(at, key).map(|path| (path.hash, path.further(at))) };
-        }
-        let (hash, further) = known.unwrap_or_else(|| {
-            let stop = if count == 0 { Stop::new(at, python) } else { Stop::outer(anchor, PART) };
-            learn(guard, at, stop, key, true)
-        });
-        seen(Part { anchor: at, hint, hash });
-        let Some(further) = further else { return false };
+        let (hash, further) = look(anchor, hint, count == 0)?;
+        seen(Part { anchor, hint, hash });
+        let Some(further) = further else { return Some(false) };
         frames += further.frames;
         if frames >= MOST_FRAMES {
             break;
         }
-        (at, hint) = (further.anchor, 0);
+        (anchor, hint) = (further.anchor, 0);
     }
-    true
+    Some(true)
 }
 
 /// Where a path is looked up, and by what.
@@ -260,20 +265,16 @@ fn full_site(
 
 /// The [`full_key`] of a stack whose innermost part is `path`, if the others are known.
 #[inline(always)]
-fn known_parts<'a>(cache: &'a PathCache, mut path: &'a Path, mut anchor: Anchor) -> Option<u64> {
-    let (mut all, mut frames) = (mix(0, path.hash), 0);
-    for _ in 1..MOST_PARTS {
-        // SAFETY: the path is the one of a part that was found at this place.
-        let Some(further) = (unsafe { path.further(anchor) }) else { break };
-        frames += further.frames;
-        if frames >= MOST_FRAMES {
-            break;
+fn known_parts(cache: &PathCache, path: &Path, anchor: Anchor) -> Option<u64> {
+    let look = |at: Anchor, hint, is_first| {
+        // SAFETY: the thread's own cache; `path` was found at the first place, and what is found is there.
+        unsafe {
+            let path = if is_first { path } else { cache.find(at, place_key(at, hint))? };
+            Some((path.hash, path.further(at)))
         }
-        anchor = further.anchor;
-        // SAFETY: the thread's own cache.
-        path = unsafe { cache.find(anchor, place_key(anchor, 0)) }?;
-        all = mix(all, path.hash);
-    }
+    };
+    let mut all = 0;
+    go_through_parts(anchor, 0, look, |part| all = mix(all, part.hash))?;
     Some(all)
 }
 
@@ -298,18 +299,21 @@ fn learn(
     if cache.is_null() {
         match new_cache(guard) {
             Some(fresh) => cache = fresh,
-            None => return walk(anchor, stop, full, |_| {}).told(),
+            None => {
+                let walked = walk(anchor, stop, full, |_| {});
+                return (walked.hash, walked.further);
+            }
         }
     }
     let cache = with_room(guard, cache);
     // SAFETY: as in `key`.
     let missed = match unsafe { cache.follow(anchor, key, |_, _, _| {}) } {
         // (Nodes of it were put aside for others.)
-        Ok(path) if full => {
+        Ok(path) => {
             // SAFETY: the path was found to be there.
-            return (path.hash, unsafe { path.further(anchor) });
+            let further = if full { unsafe { path.further(anchor) } } else { None };
+            return (path.hash, further);
         }
-        Ok(path) => return (path.hash, None),
         Err(missed) => missed,
     };
     cache.begin(anchor.sp);
@@ -317,12 +321,12 @@ fn learn(
     let mut path = Path::new(walked.hash, walked.before.is_some());
     if let Some(place) = &walked.before {
         cache.word(place.slot, place.pc, false);
-        if full && let Some(further) = &walked.further {
+        if let Some(further) = &walked.further {
             path = cache.part(path, further.frames, place);
         }
     }
     cache.keep(&missed, path);
-    walked.told()
+    (walked.hash, walked.further)
 }
 
 /// What a walk found.
@@ -330,15 +334,9 @@ struct Walked {
     hash: u64,
     /// The frame before which it ended, if that is a part of the path: what ended a path otherwise may
     /// lie elsewhere the next time, which makes the path no less true.
-    before: Option<Place>,
+    before: Option<Reached>,
     /// Where the next part begins.
     further: Option<Further>,
-}
-
-impl Walked {
-    fn told(self) -> (u64, Option<Further>) {
-        (self.hash, self.further)
-    }
 }
 
 /// Walks to the end of a path, or of a part of a `full` stack.
@@ -357,16 +355,15 @@ fn walk(anchor: Anchor, stop: Stop, full: bool, mut seen: impl FnMut(&NativeFram
         seen(&frame);
         true
     });
-    match end {
-        End::Before(place) if full => {
-            let further = Anchor { sp: place.slot, bp: place.base.1 };
-            Walked { hash, before: Some(place), further: Some(Further { anchor: further, frames }) }
-        }
-        End::Before(place) if place.is_evaluation => {
-            Walked { hash, before: Some(place), further: None }
-        }
-        _ => Walked { hash, before: None, further: None },
-    }
+    let before = match end {
+        End::Before(place) if full || place.is_evaluation => Some(place),
+        _ => None,
+    };
+    let further = before
+        .as_ref()
+        .filter(|_| full)
+        .map(|place| Further { anchor: Anchor { sp: place.slot, bp: place.base.1 }, frames });
+    Walked { hash, before, further }
 }
 
 /// The thread's cache, or a larger one with its paths, so that there is room for one more.

@@ -84,14 +84,14 @@ pub enum End {
     /// At the outermost frame.
     Whole,
     /// Before a frame that the caller does not want.
-    Before(Place),
+    Before(Reached),
     /// At a frame that is beyond what rules can say, or at the end of the stack.
     Lost,
 }
 
 /// A frame that a walk came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Reached {
     /// Where its return address lies.
     pub slot: usize,
     /// The return address.
@@ -119,7 +119,7 @@ pub fn by_rules(anchor: Anchor, stop: Stop, mut seen: impl FnMut(NativeFrame) ->
             return End::Whole;
         }
         let here = |is_evaluation| {
-            End::Before(Place { slot, pc, is_evaluation, base: (base_saved_at, base) })
+            End::Before(Reached { slot, pc, is_evaluation, base: (base_saved_at, base) })
         };
         if slot >= stop.boundary {
             return here(false);

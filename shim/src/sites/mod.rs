@@ -252,11 +252,12 @@ impl Sites {
 
     /// What a stack means, whatever the addresses.
     fn canonical_key(&self, place: &Place, gathered: &Gathered) -> u64 {
-        let frames = match (place.extent, gathered.cut) {
-            (Extent::Full, false) => self.full.hash(),
-            (Extent::Full, true) => full::hash_of(gathered.told(self.full.frames())),
-            (_, false) => self.python.hash(),
-            (_, true) => full::hash_of(gathered.told(self.python.shown())),
+        let frames = match place.extent {
+            _ if gathered.cut => {
+                full::hash_of(gathered.told(kept(&self.python, &self.full, place.extent)))
+            }
+            Extent::Full => self.full.hash(),
+            _ => self.python.hash(),
         };
         let canonical = mix(frames, place.origin as u64);
         if place.extent == Extent::Leaf { mix(canonical, place.native) } else { canonical }
@@ -266,10 +267,7 @@ impl Sites {
         // Every native frame lies above the innermost Python frame.
         let natives = if place.extent == Extent::Leaf { self.native.frames() } else { &[] };
         let natives = natives.iter().rev().map(|frame| Frame::Native { pc: frame.pc });
-        let frames = match place.extent {
-            Extent::Full => self.full.frames(),
-            _ => self.python.shown(),
-        };
+        let frames = kept(&self.python, &self.full, place.extent);
         let told = (gathered.told(frames), !gathered.cut);
         self.line.announce_site((site, place.origin, gathered.truncated), told, natives);
     }
@@ -310,6 +308,11 @@ impl Sites {
         self.said_many = false;
         self.said_cut = false;
     }
+}
+
+/// The frames that are kept of the stack at hand, outermost first.
+fn kept<'a>(python: &'a PythonStack, full: &'a FullStack, extent: Extent) -> &'a [Frame] {
+    if extent == Extent::Full { full.frames() } else { python.shown() }
 }
 
 /// A frame as a part of a canonical key.

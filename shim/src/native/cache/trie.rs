@@ -158,7 +158,8 @@ impl Path {
         Some(Further { anchor: Anchor { sp, bp }, frames: (by >> 32) as usize })
     }
 
-    /// Whether the last word is none of its frames but what ended it: a frame of the evaluation loop.
+    /// Whether the last word is none of its frames but what ended it: a frame of the evaluation loop, or
+    /// whichever the next part of a full stack begins with.
     pub fn ended(&self) -> bool {
         self.site.get() & ENDED != 0
     }
