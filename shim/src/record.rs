@@ -173,16 +173,25 @@ pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock, walked: u
         (hash, hint) = (key.hash, key.top);
     }
     let extent = extent();
-    let native = match extent {
-        Extent::Off => 0,
+    let (native, walked_native) = match extent {
+        Extent::Off => (0, false),
         Extent::Leaf => paths::key(guard, anchor, top, hint),
-        Extent::Full => paths::full_key(guard, anchor, top, hint),
+        Extent::Full => (paths::full_key(guard, anchor, top, hint), false),
     };
     let key = sites::key(hash, native, origin);
     match sites::find(key) {
         Some(site) => site,
         None => {
-            let place = Place { anchor, top, python: hash, native, hint, extent, origin };
+            let place = Place {
+                anchor,
+                top,
+                python: hash,
+                native,
+                walked: walked_native,
+                hint,
+                extent,
+                origin,
+            };
             sites::define(guard, &place, key)
         }
     }

@@ -7,7 +7,7 @@ use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::unwind::Reached;
-use super::{Anchor, IN_REGISTER, NativeFrame};
+use super::{Anchor, IN_REGISTER, NativeFrame, Stack};
 use crate::hash::mix;
 use crate::spin::SpinLock;
 use crate::sys;
@@ -37,6 +37,8 @@ pub struct PathCache {
     next_free: *mut PathCache,
     /// A path that is to be kept.
     path: Words,
+    /// Its frames, without repetitions.
+    frames: Stack,
     /// The stack pointer at its hook.
     sp: usize,
     /// A word of it has no [`Place`].
@@ -52,6 +54,7 @@ struct Words {
 }
 
 impl Words {
+    #[inline(always)]
     fn push(&mut self, word: Word) {
         if let Some(place) = self.words.get_mut(self.len) {
             *place = word;
@@ -301,18 +304,29 @@ impl PathCache {
     /// Begins a path that is to be kept, with the stack pointer at its hook.
     pub fn begin(&mut self, sp: usize) {
         self.path.len = 0;
+        self.frames.clear();
         (self.sp, self.is_beyond) = (sp, false);
     }
 
-    /// Adds a frame to it.
-    pub fn frame(&mut self, frame: &NativeFrame) {
+    /// Adds a frame to it, which may only repeat those inside it.
+    #[inline(always)]
+    pub fn frame(&mut self, frame: &NativeFrame, repeats: bool) {
+        if !repeats {
+            self.frames.push((frame.pc, frame.slot));
+        }
         self.word(frame.slot, frame.pc, false);
         if let Some((at, base)) = frame.base {
             self.word(at, base as u64, true);
         }
     }
 
+    /// The frames of the path that was begun last, without repetitions.
+    pub fn frames(&self) -> &Stack {
+        &self.frames
+    }
+
     /// Adds a word to it, which lies at `address`, or [`IN_REGISTER`].
+    #[inline(always)]
     pub fn word(&mut self, address: usize, value: u64, is_base: bool) {
         match self.place(address) {
             Some(place) => self.path.push(Word { place, value, is_base }),
@@ -320,13 +334,14 @@ impl PathCache {
         }
     }
 
+    #[inline(always)]
     fn place(&self, address: usize) -> Option<Place> {
-        if address == IN_REGISTER {
-            return Some(REGISTER);
+        // What is too far away and what is not aligned both end up too large.
+        let place = address.wrapping_sub(self.sp).rotate_right(3);
+        if place < REGISTER as usize {
+            return Some(place as Place);
         }
-        let bytes = address.wrapping_sub(self.sp);
-        let place = Some(bytes / 8).filter(|_| bytes.is_multiple_of(8))?;
-        Place::try_from(place).ok().filter(|it| *it != REGISTER)
+        (address == IN_REGISTER).then_some(REGISTER)
     }
 
     /// Makes `path` one of a part with so many `frames`, where the next part begins at `next`.

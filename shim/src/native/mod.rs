@@ -65,9 +65,9 @@ pub struct NativeFrame {
 /// See [`NativeFrame::base`].
 pub const IN_REGISTER: usize = 0;
 
-/// A native stack, innermost first.
+/// A native stack, innermost first: return addresses, and where they lie.
 pub struct Stack {
-    frames: [NativeFrame; MAX_NATIVE],
+    frames: [(u64, usize); MAX_NATIVE],
     len: usize,
     /// Frames were left out at the outer end.
     pub truncated: bool,
@@ -76,12 +76,11 @@ pub struct Stack {
 impl Stack {
     /// No frames.
     pub const fn new() -> Stack {
-        const NONE: NativeFrame = NativeFrame { pc: 0, slot: 0, base: None };
-        Stack { frames: [NONE; MAX_NATIVE], len: 0, truncated: false }
+        Stack { frames: [(0, 0); MAX_NATIVE], len: 0, truncated: false }
     }
 
     /// The frames.
-    pub fn frames(&self) -> &[NativeFrame] {
+    pub fn frames(&self) -> &[(u64, usize)] {
         self.frames.get(..self.len).unwrap_or_default()
     }
 
@@ -91,7 +90,8 @@ impl Stack {
     }
 
     /// `false` once there is no room.
-    fn push(&mut self, frame: NativeFrame) -> bool {
+    #[inline(always)]
+    fn push(&mut self, frame: (u64, usize)) -> bool {
         match self.frames.get_mut(self.len) {
             Some(place) => {
                 *place = frame;
@@ -103,6 +103,14 @@ impl Stack {
                 false
             }
         }
+    }
+
+    fn copy(&mut self, other: &Stack) {
+        let known = self.frames.get_mut(..other.len).zip(other.frames.get(..other.len));
+        if let Some((to, from)) = known {
+            to.copy_from_slice(from);
+        }
+        (self.len, self.truncated) = (other.len, other.truncated);
     }
 }
 

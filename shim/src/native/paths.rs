@@ -64,14 +64,18 @@ fn place_key(anchor: Anchor, hint: u64) -> u64 {
     scatter(hint ^ native.rotate_left(32))
 }
 
-/// The frames of the path that [`key`] found at this very call, without repetitions; `false` if it is
-/// not kept.
-pub fn recall(guard: &Guard, anchor: Anchor, hint: u64, out: &mut Stack) -> bool {
+/// The frames of the path that [`key`] found at this very call, or has `walked`, without repetitions;
+/// `false` if it is not kept.
+pub fn recall(guard: &Guard, anchor: Anchor, hint: u64, walked: bool, out: &mut Stack) -> bool {
+    if walked && let Some(cache) = of(guard) {
+        out.copy(cache.frames());
+        return true;
+    }
     out.clear();
     let mut recursion = Recursion::new();
     recall_all(guard, anchor, hint, |pc, slot| {
         if !recursion.repeats(pc) {
-            out.push(NativeFrame { pc, slot, base: None });
+            out.push((pc, slot));
         }
     })
 }
@@ -108,19 +112,20 @@ pub fn recall_all(
     true
 }
 
-/// Key of the native stack at `anchor`. `hint` should differ where the native
+/// Key of the native stack at `anchor`, and whether that was walked. `hint` should differ where the native
 /// path is likely to (the Python instruction that runs).
 #[inline(always)]
-pub fn key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> u64 {
+pub fn key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> (u64, bool) {
     let key = place_key(anchor, hint);
     let cache = guard.thread.paths.get();
     if !cache.is_null() {
         // SAFETY: the thread's own cache; only this thread uses it, inside the guard.
         if let Some(path) = unsafe { (*cache).find(anchor, key) } {
-            return path.hash;
+            return (path.hash, false);
         }
     }
-    learn(guard, anchor, Stop::new(anchor, python), key, false).0
+    let learned = learn(guard, anchor, Stop::new(anchor, python), key, false);
+    (learned.hash, learned.walked)
 }
 
 /// A part of a full stack. It is kept in parts: what is inside the innermost evaluation loop, which is
@@ -167,7 +172,8 @@ pub fn parts(
         });
         known.or_else(|| {
             let stop = if is_first { Stop::new(at, python) } else { Stop::outer(anchor, PART) };
-            Some(learn(guard, at, stop, key, true))
+            let learned = learn(guard, at, stop, key, true);
+            Some((learned.hash, learned.further))
         })
     };
     go_through_parts(anchor, hint, look, seen).unwrap_or(true)
@@ -286,22 +292,25 @@ fn unknown(guard: &Guard, python: u64) -> Option<u32> {
     None
 }
 
-/// Walks, and keeps the path. Its hash, and, if it is a part of a `full` stack, where the next begins.
+/// What is known of a path that was not found at once.
+struct Learned {
+    hash: u64,
+    /// Where the next part of a full stack begins, if it is one.
+    further: Option<Further>,
+    /// It was walked, and the cache has its frames at hand.
+    walked: bool,
+}
+
+/// Walks, and keeps the path.
 #[inline(never)]
-fn learn(
-    guard: &Guard,
-    anchor: Anchor,
-    stop: Stop,
-    key: u64,
-    full: bool,
-) -> (u64, Option<Further>) {
+fn learn(guard: &Guard, anchor: Anchor, stop: Stop, key: u64, full: bool) -> Learned {
     let mut cache = guard.thread.paths.get();
     if cache.is_null() {
         match new_cache(guard) {
             Some(fresh) => cache = fresh,
             None => {
-                let walked = walk(anchor, stop, full, |_| {});
-                return (walked.hash, walked.further);
+                let walked = walk(anchor, stop, full, |_, _| {});
+                return Learned { hash: walked.hash, further: walked.further, walked: false };
             }
         }
     }
@@ -312,12 +321,12 @@ fn learn(
         Ok(path) => {
             // SAFETY: the path was found to be there.
             let further = if full { unsafe { path.further(anchor) } } else { None };
-            return (path.hash, further);
+            return Learned { hash: path.hash, further, walked: false };
         }
         Err(missed) => missed,
     };
     cache.begin(anchor.sp);
-    let walked = walk(anchor, stop, full, |frame| cache.frame(frame));
+    let walked = walk(anchor, stop, full, |frame, repeats| cache.frame(frame, repeats));
     let mut path = Path::new(walked.hash, walked.before.is_some());
     if let Some(place) = &walked.before {
         cache.word(place.slot, place.pc, false);
@@ -326,7 +335,7 @@ fn learn(
         }
     }
     cache.keep(&missed, path);
-    (walked.hash, walked.further)
+    Learned { hash: walked.hash, further: walked.further, walked: true }
 }
 
 /// What a walk found.
@@ -339,9 +348,15 @@ struct Walked {
     further: Option<Further>,
 }
 
-/// Walks to the end of a path, or of a part of a `full` stack.
+/// Walks to the end of a path, or of a part of a `full` stack. Calls `seen` with each frame, and whether
+/// it only repeats those inside it.
 #[inline(always)]
-fn walk(anchor: Anchor, stop: Stop, full: bool, mut seen: impl FnMut(&NativeFrame)) -> Walked {
+fn walk(
+    anchor: Anchor,
+    stop: Stop,
+    full: bool,
+    mut seen: impl FnMut(&NativeFrame, bool),
+) -> Walked {
     let (mut frames, mut hash) = (0, 1);
     let mut recursion = Recursion::new();
     let end = by_rules(anchor, stop, |frame| {
@@ -349,10 +364,11 @@ fn walk(anchor: Anchor, stop: Stop, full: bool, mut seen: impl FnMut(&NativeFram
             return false;
         }
         frames += 1;
-        if !recursion.repeats(frame.pc) {
+        let repeats = recursion.repeats(frame.pc);
+        if !repeats {
             hash = mix(hash, frame.pc);
         }
-        seen(&frame);
+        seen(&frame, repeats);
         true
     });
     let before = match end {

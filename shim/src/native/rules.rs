@@ -32,46 +32,51 @@ pub enum Step {
     Unknown,
 }
 
-/// What is known of a return address.
+/// What is known of a return address, in a word: bits 0..2 the kind of step, 2 whether the function is
+/// the interpreter's evaluation loop, 3 that it is known, 8..40 the step's bytes, 40..64 where rbp was saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// How to step out.
-    pub step: Step,
-    /// Where the caller's rbp was saved, in bytes below the caller's frame; 0: nowhere.
-    pub base_saved: usize,
-    /// Whether the function is the interpreter's evaluation loop.
-    pub evaluation: bool,
-}
+pub struct Rule(u64);
 
-const UNKNOWN: Rule = Rule { step: Step::Unknown, base_saved: 0, evaluation: false };
+const UNKNOWN: Rule = Rule::new(Step::Unknown, 0, false);
 
-// Packed: bits 0..2 kind, 2 evaluation, 3 known, 8..40 offset in bytes, 40..64 base_saved.
 impl Rule {
-    fn pack(self) -> u64 {
-        let (kind, offset) = match self.step {
-            Step::ByStack(offset) => (0, offset),
-            Step::ByBase(offset) => (1, offset),
+    const EVALUATION: u64 = 1 << 2;
+    const KNOWN: u64 = 1 << 3;
+
+    const fn new(step: Step, base_saved: usize, evaluation: bool) -> Rule {
+        let (kind, bytes) = match step {
+            Step::ByStack(bytes) => (0, bytes),
+            Step::ByBase(bytes) => (1, bytes),
             Step::End => (2, 0),
             Step::Unknown => (3, 0),
         };
-        kind | u64::from(self.evaluation) << 2
-            | 1 << 3
-            | (offset as u64 & 0xffff_ffff) << 8
-            | (self.base_saved as u64) << 40
+        let evaluation = if evaluation { Rule::EVALUATION } else { 0 };
+        let word = (base_saved as u64) << 40 | (bytes as u64 & 0xffff_ffff) << 8;
+        Rule(word | evaluation | Rule::KNOWN | kind)
     }
 
-    fn unpack(word: u64) -> Rule {
-        let offset = (word >> 8 & 0xffff_ffff) as usize;
-        Rule {
-            step: match word & 3 {
-                0 => Step::ByStack(offset),
-                1 => Step::ByBase(offset),
-                2 => Step::End,
-                _ => Step::Unknown,
-            },
-            base_saved: (word >> 40) as usize,
-            evaluation: word & 4 != 0,
+    /// How to step out.
+    #[inline(always)]
+    pub fn step(self) -> Step {
+        let bytes = (self.0 >> 8) as u32 as usize;
+        match self.0 & 3 {
+            0 => Step::ByStack(bytes),
+            1 => Step::ByBase(bytes),
+            2 => Step::End,
+            _ => Step::Unknown,
         }
+    }
+
+    /// Where the caller's rbp was saved, in bytes below the caller's frame; 0: nowhere.
+    #[inline(always)]
+    pub fn base_saved(self) -> usize {
+        (self.0 >> 40) as usize
+    }
+
+    /// Whether the function is the interpreter's evaluation loop.
+    #[inline(always)]
+    pub fn is_evaluation(self) -> bool {
+        self.0 & Rule::EVALUATION != 0
     }
 }
 
@@ -111,10 +116,11 @@ impl Learning {
 
     fn enter(&mut self, pc: u64, rule: Rule) {
         make_room(self);
-        self.used += usize::from(put(slots(), pc, rule.pack()));
+        self.used += usize::from(put(slots(), pc, rule.0));
     }
 }
 
+#[inline(always)]
 fn slots() -> &'static Slots {
     // SAFETY: tables, and what leads to them, live until the end of the process once published.
     unsafe { TABLE.load(Acquire).as_ref() }.copied().unwrap_or_default()
@@ -164,34 +170,41 @@ fn make_room(learning: &mut Learning) {
     TABLE.store(Box::into_raw(Box::new(fresh)), Release);
 }
 
+#[inline(always)]
 fn home(pc: u64) -> usize {
     (scatter(pc) >> 48) as usize
 }
 
-/// The rule of a return address.
-#[inline]
+/// The rule of a return address. Most are where they are looked for first.
+#[inline(always)]
 pub fn rule(pc: u64) -> Rule {
-    for slot in places(slots(), pc) {
-        let known = slot[0].load(Acquire);
-        if known == pc {
-            let rule = slot[1].load(Acquire);
-            // A slot may be given away in between; the table is then being emptied.
-            if slot[0].load(Relaxed) == pc {
-                return Rule::unpack(rule);
-            }
-            break;
-        }
-        if known == 0 {
-            break;
-        }
+    let first = places(slots(), pc).next();
+    match first.and_then(|slot| read(slot, pc)) {
+        Some(rule) => rule,
+        None => rule_further(pc),
     }
-    learn(pc)
+}
+
+/// The rule in a slot, if it is that of `pc`.
+#[inline(always)]
+fn read([known, rule]: &[AtomicU64; 2], pc: u64) -> Option<Rule> {
+    if known.load(Acquire) != pc {
+        return None;
+    }
+    let rule = rule.load(Acquire);
+    // The slot may be given away in between; the table is then being emptied.
+    (known.load(Relaxed) == pc).then_some(Rule(rule))
+}
+
+#[inline(never)]
+fn rule_further(pc: u64) -> Rule {
+    let used = places(slots(), pc).take_while(|slot| slot[0].load(Relaxed) != 0);
+    used.filter_map(|slot| read(slot, pc)).next().unwrap_or_else(|| learn(pc))
 }
 
 /// Whether a return address lies in the interpreter's evaluation loop.
-#[inline]
 pub fn is_evaluation(pc: u64) -> bool {
-    rule(pc).evaluation
+    rule(pc).is_evaluation()
 }
 
 #[cold]
@@ -314,7 +327,7 @@ fn rule_of(row: &UnwindTableRow<usize>, evaluation: bool) -> Option<Rule> {
     };
     // What the packed form holds, and what a frame can be: its return address lies on an aligned word.
     let sane = offset % 8 == 0 && (8..1 << 31).contains(&offset) && base_saved < 1 << 23;
-    sane.then_some(Rule { step, base_saved, evaluation })
+    sane.then_some(Rule::new(step, base_saved, evaluation))
 }
 
 #[cfg(test)]
@@ -324,12 +337,12 @@ mod tests {
     #[test]
     fn a_row_is_good_for_its_addresses_alone() {
         let mut learning = Learning { used: 0, rows: BTreeMap::new() };
-        let rule = |offset| Rule { step: Step::ByStack(offset), ..UNKNOWN };
+        let rule = |offset| Rule::new(Step::ByStack(offset), 0, false);
         learning.keep(100..110, rule(8));
         learning.keep(110..120, rule(16));
         learning.keep(200..201, rule(24));
         let offsets = [99, 100, 109, 110, 119, 120, 199, 200, 201].map(|address| {
-            let Step::ByStack(offset) = learning.rule(address)?.step else { return None };
+            let Step::ByStack(offset) = learning.rule(address)?.step() else { return None };
             Some(offset)
         });
         let (a, b, c) = (Some(8), Some(16), Some(24));
@@ -338,7 +351,7 @@ mod tests {
 
     #[test]
     fn rules_stay_while_their_table_grows() {
-        let of = |at: usize| Rule { step: Step::ByStack(8 * at), ..UNKNOWN };
+        let of = |at: usize| Rule::new(Step::ByStack(8 * at), 0, false);
         let pc = |at: usize| 0x7f00_0000_0000 + 5 * at as u64;
         let mut learning = LEARNING.lock();
         for at in 1..MOST_SLOTS / 2 {
@@ -361,9 +374,10 @@ mod tests {
     fn rules_fit_a_word() {
         for step in [Step::ByStack(8), Step::ByBase(1 << 20), Step::End, Step::Unknown] {
             for (base_saved, evaluation) in [(0, true), (16, false), (4096, true)] {
-                let rule = Rule { step, base_saved, evaluation };
-                assert_eq!(Rule::unpack(rule.pack()), rule);
-                assert_ne!(rule.pack(), 0);
+                let rule = Rule::new(step, base_saved, evaluation);
+                assert_eq!((rule.step(), rule.base_saved()), (step, base_saved));
+                assert_eq!(rule.is_evaluation(), evaluation);
+                assert_ne!(rule.0, 0);
             }
         }
     }

@@ -75,7 +75,7 @@ fn stack_end(sp: usize) -> usize {
 pub fn unwind(_: &Guard, anchor: Anchor, stop: Stop, out: &mut Stack) {
     out.clear();
     let mut recursion = Recursion::new();
-    by_rules(anchor, stop, |frame| recursion.repeats(frame.pc) || out.push(frame));
+    by_rules(anchor, stop, |it| recursion.repeats(it.pc) || out.push((it.pc, it.slot)));
 }
 
 /// How a walk by rules ended.
@@ -125,12 +125,12 @@ pub fn by_rules(anchor: Anchor, stop: Stop, mut seen: impl FnMut(NativeFrame) ->
             return here(false);
         }
         let rule = rules::rule(pc);
-        if rule.evaluation && frames >= stop.evaluation_from {
+        if rule.is_evaluation() && frames >= stop.evaluation_from {
             return here(true);
         }
         // The stack pointer in the frame that `pc` returns into.
         let sp = slot + 8;
-        let (frame_end, by_base) = match rule.step {
+        let (frame_end, by_base) = match rule.step() {
             Step::ByStack(offset) => (sp + offset, false),
             Step::ByBase(offset) => (base.wrapping_add(offset), true),
             Step::End => (0, false),
@@ -140,15 +140,15 @@ pub fn by_rules(anchor: Anchor, stop: Stop, mut seen: impl FnMut(NativeFrame) ->
         if !seen(NativeFrame { pc, slot, base: base_known }) {
             return here(false);
         }
-        if rule.step == Step::End {
+        if rule.step() == Step::End {
             return End::Whole;
         }
         // Frames lie further and further out, each in its word's place.
         if frame_end < sp || !frame_end.is_multiple_of(8) || frame_end > stop.above {
             return End::Lost;
         }
-        if rule.base_saved != 0 {
-            base_saved_at = frame_end.wrapping_sub(rule.base_saved);
+        if rule.base_saved() != 0 {
+            base_saved_at = frame_end.wrapping_sub(rule.base_saved());
             if base_saved_at < anchor.sp {
                 return End::Lost;
             }

@@ -154,8 +154,8 @@ impl FullStack {
         self.fresh.clear();
         native::unwind(guard, anchor, native::Stop::new(anchor, None), &mut self.native);
         let mut runs = Runs::new(python, anchor.sp);
-        for frame in self.native.frames() {
-            runs.meet(frame.pc, frame.slot, &mut self.fresh);
+        for &(pc, slot) in self.native.frames() {
+            runs.meet(pc, slot, &mut self.fresh);
         }
         runs.rest(&mut self.fresh);
         self.frames.extend(self.fresh.iter().rev());

@@ -114,6 +114,8 @@ pub struct Place {
     pub python: u64,
     /// The key of the native stack ([`paths::key`]).
     pub native: u64,
+    /// Whether that was walked.
+    pub walked: bool,
     /// Where the native stack was looked up ([`paths::key`]).
     pub hint: u64,
     /// How much of the native stack is recorded.
@@ -235,7 +237,7 @@ impl Sites {
         }
         if place.extent == Extent::Leaf {
             let (anchor, native) = (place.anchor, &mut self.native);
-            if !paths::recall(guard, anchor, place.hint, native) {
+            if !paths::recall(guard, anchor, place.hint, place.walked, native) {
                 native::unwind(guard, anchor, native::Stop::new(anchor, place.top), native);
                 truncated |= native.truncated;
             }
@@ -266,7 +268,7 @@ impl Sites {
     fn announce_site(&mut self, site: u32, place: &Place, gathered: &Gathered) {
         // Every native frame lies above the innermost Python frame.
         let natives = if place.extent == Extent::Leaf { self.native.frames() } else { &[] };
-        let natives = natives.iter().rev().map(|frame| Frame::Native { pc: frame.pc });
+        let natives = natives.iter().rev().map(|&(pc, _)| Frame::Native { pc });
         let frames = kept(&self.python, &self.full, place.extent);
         let told = (gathered.told(frames), !gathered.cut);
         self.line.announce_site((site, place.origin, gathered.truncated), told, natives);
