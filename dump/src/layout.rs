@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64};
 pub const MAGIC: [u8; 8] = *b"\x89PYSHIM\n";
 
 /// Version of the format. A reader refuses another major; a new minor only adds.
-pub const MAJOR: u16 = 2;
+pub const MAJOR: u16 = 3;
 /// See [`MAJOR`].
 pub const MINOR: u16 = 0;
 
@@ -419,23 +419,29 @@ pub struct Wide {
 }
 
 /// What few sites need: counters of threads without the interpreter lock, and large numbers. A site's
-/// totals are the sums of `held`, `free` and the wide ones.
+/// totals are the sums of `held` and of what each of its `Further` has. Its moments are in the first one.
 ///
 /// Two cache lines of its own, so that threads at different sites share none.
 #[repr(C, align(128))]
 pub struct Further {
     /// The site's id, and one; 0: nobody's.
     pub owner: AtomicU32,
-    /// Zero.
-    pub pad: AtomicU32,
+    /// The next one of this site, as far as it is known; 0: there is none. For the process itself.
+    pub next: AtomicU32,
     /// Counted by any thread.
     pub free: Tally,
     /// What came, as far as it is not in one of the words.
     pub allocated: Wide,
     /// What went, likewise.
     pub freed: Wide,
+    /// Zero.
+    pub pad: AtomicU64,
+    /// Counted by one thread at a time, on a cache line without `free`.
+    pub own: Tally,
     /// As in [`Moments`].
     pub peak: [Wide; 2],
     /// As in [`Moments`].
     pub last: Wide,
 }
+
+const _: () = assert!(offset_of!(Further, own) == 64);

@@ -362,6 +362,24 @@ fn bent_bits_change_nothing_or_are_refused() {
 
 /// A dump that is not sealed has no checksum over its counters: anything may stand in them.
 #[test]
+fn amounts_of_a_site_are_summed_wherever_they_were_counted() {
+    let mut maker = Maker::new();
+    let (few, many) = (Numbers::live(5, 700), Numbers::live(5_000_000, 1 << 42));
+    let amounts = [many, few, many, few];
+    amounts.iter().for_each(|&numbers| _ = maker.nameless(numbers));
+    maker.peak(3 << 42, 7);
+    let sites = maker.dump().sites;
+    // (Site 0 is nobody's.)
+    for (site, numbers) in sites.iter().skip(1).zip(amounts) {
+        let live = site.totals.live();
+        assert_eq!((live.blocks, live.bytes), numbers.allocated);
+        assert_eq!((site.last.blocks, site.last.bytes), numbers.last);
+        assert_eq!((site.peak.blocks, site.peak.bytes), numbers.peak);
+    }
+    assert_eq!(sites.len(), 1 + amounts.len());
+}
+
+#[test]
 fn absurd_counters_do_not_break_the_report() {
     let folder = folder();
     let mut maker = Maker::new();

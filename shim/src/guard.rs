@@ -7,6 +7,7 @@
 
 use core::arch::{asm, global_asm};
 use core::cell::Cell;
+use core::sync::atomic::AtomicU32;
 
 use crate::native::paths::PathCache;
 
@@ -23,10 +24,10 @@ pub struct Thread {
     pub may_shrink: Cell<usize>,
     /// Native call paths seen on this thread; null until the first.
     pub paths: Cell<*mut PathCache>,
+    /// Where this thread counts ([`crate::store::enter`]); null: that is not known yet.
+    pub table: Cell<*const AtomicU32>,
     /// Bytes until the next sample; only in sampled mode.
     pub until_sample: Cell<i64>,
-    /// State of the generator that draws samples.
-    pub random: Cell<u64>,
     /// Whether this thread is counted in `peak::THREADS` and will be taken out at its end.
     pub known: Cell<u32>,
     /// Set while this thread cannot have a path cache (no memory).
@@ -35,6 +36,8 @@ pub struct Thread {
     pub entry: Cell<usize>,
     /// The frame pointer, likewise.
     pub entry_base: Cell<usize>,
+    /// State of the generator that draws samples.
+    pub random: Cell<u64>,
     /// The hash of the Python stack that the quick way leaves to the long way; 0: it left none.
     pub walked: Cell<u64>,
 }

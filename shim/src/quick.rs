@@ -9,7 +9,7 @@
 //! classes. Whatever else it meets it leaves untouched, for the long way ([`crate::record`]), which
 //! does the same and knows all: before the block is made, or with the block in hand. So every look
 //! comes before the first thing that changes. Where the thread holds the interpreter lock, additions
-//! to a site's counters are plain ones: for native blocks too.
+//! to a site's counters are plain ones: for native blocks too; and where it has counters of its own.
 
 use core::ffi::c_void;
 
@@ -89,7 +89,7 @@ pub fn reallocate(
     let guard = enter(domain)?;
     let place = live::look(block)?;
     let held = domain.lock() == Lock::Held || state::holds_lock();
-    let counter = store::counter(place.site, Side::Went, held)?;
+    let counter = store::counter(guard.thread, place.site, Side::Went, held)?;
     if !peak::shrink_simply(guard.thread, place.size) {
         return None;
     }
@@ -100,7 +100,7 @@ pub fn reallocate(
         place.put_back();
         peak::grow(guard.thread, place.size);
     } else {
-        store::add_one(counter, place.size, held);
+        counter.add_one(place.size);
         came(&guard, domain, moved as usize, size, anchor);
     }
     Some(moved)
@@ -126,13 +126,13 @@ fn came(guard: &Guard, domain: Domain, address: usize, size: usize, anchor: Anch
         return record::allocated(guard, address, size, domain.origin(size), anchor, lock);
     };
     let held = lock == Lock::Held || held;
-    let Some(counter) = store::counter(site, Side::Came, held) else {
+    let Some(counter) = store::counter(guard.thread, site, Side::Came, held) else {
         return record::allocated(guard, address, size, domain.origin(size), anchor, lock);
     };
     if !live::enter(address, size, site, epoch::now()) {
         return came_otherwise(guard, address, size, site, held);
     }
-    store::add_one(counter, size, held);
+    counter.add_one(size);
     peak::grow(guard.thread, size);
     if lock == Lock::Held && guard.thread.is_time() {
         life::tick(guard);
@@ -173,11 +173,12 @@ pub fn freed(address: usize, lock: Lock) -> bool {
     }
     let Some(place) = live::look(address) else { return false };
     let held = lock == Lock::Held || state::holds_lock();
-    let Some(counter) = store::counter(place.site, Side::Went, held) else { return false };
-    if !peak::shrink_simply(guard::thread(), place.size) {
+    let thread = guard::thread();
+    let Some(counter) = store::counter(thread, place.site, Side::Went, held) else { return false };
+    if !peak::shrink_simply(thread, place.size) {
         return false;
     }
     place.clear();
-    store::add_one(counter, place.size, held);
+    counter.add_one(place.size);
     true
 }

@@ -1,4 +1,5 @@
-/* Eight threads, blocks freed by others than made them, threads by the hundred. */
+/* More threads than have counters of their own, blocks freed by others than made them, threads by the
+ * hundred. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdatomic.h>
@@ -7,7 +8,7 @@
 
 #include "keep.h"
 
-#define THREADS 8
+#define THREADS 24
 
 static void start_all(void *(*work)(void *))
 {
@@ -66,7 +67,7 @@ static char *labelled(char *block, size_t size)
 static void *keep_shared(void *arg)
 {
     uint32_t seed = 2463534242u + (uint32_t)(uintptr_t)arg * 7919;
-    for (int i = 0; i < 150000; i++) {
+    for (int i = 0; i < 50000; i++) {
         uint32_t dice = next(&seed);
         size_t size = 8 + next(&seed) % (dice % 97 == 0 ? 300000 : 500);
         char *mine = NULL;
@@ -160,11 +161,11 @@ static void churn(void)
     kept("mapped", "keep_of_the_dead", 250, 250 * 4096);
 }
 
-/* Mappings of eight threads, each cut while the others map. */
+/* Mappings of all these threads, each cut while the others map. */
 static void *keep_mapped(void *arg)
 {
     (void)arg;
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < 700; i++) {
         char *at = mmap(NULL, 5 * 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         MUST(at != MAP_FAILED);
         if (i % 10 == 0) {
@@ -188,7 +189,7 @@ int main(void)
     count_made();
     churn();
     start_all(keep_mapped);
-    kept("mapped", "keep_mapped", THREADS * 200 * 2, THREADS * 200 * 4 * 4096UL);
+    kept("mapped", "keep_mapped", THREADS * 70 * 2, THREADS * 70 * 4 * 4096UL);
     print_kept();
     return 0;
 }

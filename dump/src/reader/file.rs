@@ -69,8 +69,9 @@ pub(super) struct Arrays<'f, 'a> {
     file: &'f File<'a>,
     counters: Array,
     moments: Array,
-    /// Where each site has its [`Further`]; 0: it has none. One for each site.
-    further: Vec<usize>,
+    /// Which sites have a [`Further`], and where, in order; of one site's the first comes first.
+    further: Vec<(u32, usize)>,
+    count: usize,
     /// Which of the peaks to read.
     peak: Option<usize>,
 }
@@ -86,39 +87,45 @@ impl<'f, 'a> Arrays<'f, 'a> {
         }
         let further = Array::new::<Further>(file, extents, ExtentKind::Further, FURTHER)?;
         let used = (file.u32(offset_of!(Header, further_count)) as usize).min(further.len);
-        let mut places = vec![0; count];
-        for at in further.offsets().take(used) {
-            let owner = (file.u32(at + offset_of!(Further, owner)) as usize).checked_sub(1);
-            if let Some(place) = owner.and_then(|owner| places.get_mut(owner)) {
-                *place = at;
-            }
-        }
+        let owner = |at| file.u32(at + offset_of!(Further, owner)).checked_sub(1);
+        let all = further.offsets().take(used);
+        let mut further: Vec<_> = all.filter_map(|at| Some((owner(at)?, at))).collect();
+        further.sort_by_key(|&(owner, _)| owner);
         let peak = (file.u32(offset_of!(Header, peak_bank)) as usize).checked_sub(1);
-        Ok(Arrays { file, counters, moments, further: places, peak })
+        Ok(Arrays { file, counters, moments, further, count, peak })
     }
 
     /// Those of every site, in order.
     pub(super) fn numbers(&self) -> impl ExactSizeIterator<Item = SiteNumbers> {
         let mut places = self.counters.offsets().zip(self.moments.offsets());
-        let further = self.further.iter();
-        further.map(move |&further| {
+        let mut further = self.further.as_slice();
+        (0..self.count as u32).map(move |site| {
             let Some((at, moments)) = places.next() else { return SiteNumbers::default() };
-            self.numbers_at(at, moments, Some(further).filter(|&at| at != 0))
+            let own = further.iter().take_while(|it| it.0 == site).count();
+            let (own, rest) = further.split_at_checked(own).unwrap_or_default();
+            further = rest;
+            self.numbers_at(at, moments, own)
         })
     }
 
     #[inline(always)]
-    fn numbers_at(&self, at: usize, moments: usize, further: Option<usize>) -> SiteNumbers {
+    fn numbers_at(&self, at: usize, moments: usize, further: &[(u32, usize)]) -> SiteNumbers {
         let mut totals = self.file.tally(at + offset_of!(Counters, held));
-        if let Some(further) = further {
-            let free = self.file.tally(further + offset_of!(Further, free));
-            let allocated = self.file.wide(further + offset_of!(Further, allocated));
-            let freed = self.file.wide(further + offset_of!(Further, freed));
-            totals.allocated = totals.allocated + free.allocated + allocated;
-            totals.freed = totals.freed + free.freed + freed;
+        for (_, further) in further {
+            let words = [offset_of!(Further, free), offset_of!(Further, own)];
+            for word in words.map(|word| self.file.tally(further + word)) {
+                totals.allocated = totals.allocated + word.allocated;
+                totals.freed = totals.freed + word.freed;
+            }
+            let wide = |at| self.file.wide(further + at);
+            totals.allocated = totals.allocated + wide(offset_of!(Further, allocated));
+            totals.freed = totals.freed + wide(offset_of!(Further, freed));
         }
         let moment = |place: usize, wide: usize| match self.file.u64(moments + place) {
-            BEYOND => further.map_or(Amount::default(), |further| self.file.wide(further + wide)),
+            BEYOND => {
+                let first = further.first().map(|(_, further)| self.file.wide(further + wide));
+                first.unwrap_or_default()
+            }
             word => Amount::of(word),
         };
         let peak = |bank| {

@@ -275,8 +275,12 @@ impl Maker {
         let count = self.sites.len() as u64;
         let large: Vec<u32> =
             (0..count as u32).filter(|&id| self.sites[id as usize].is_large()).collect();
-        // (The first place is nobody's.)
-        let places = large.len() as u64 + 1;
+        // Each has two: the second is as another thread claims it. (The first place is nobody's.)
+        let owners: Vec<(u32, Part)> = [Part::First, Part::Claimed]
+            .into_iter()
+            .flat_map(|part| large.iter().map(move |&id| (id, part)))
+            .collect();
+        let places = owners.len() as u64 + 1;
         for (kind, item, growth, count) in [
             (ExtentKind::Counters, size_of::<Counters>(), SITES, count),
             (ExtentKind::Moments, size_of::<Moments>(), SITES, count),
@@ -287,10 +291,9 @@ impl Maker {
                 let mut bytes = vec![0; (end - first) as usize * item];
                 for (slot, at) in bytes.chunks_exact_mut(item).zip(first as usize..) {
                     if kind == ExtentKind::Further {
-                        let owner = at.checked_sub(1).and_then(|at| large.get(at));
-                        owner
-                            .iter()
-                            .for_each(|&&id| self.sites[id as usize].write_further(id, slot));
+                        if let Some(&(id, part)) = at.checked_sub(1).and_then(|at| owners.get(at)) {
+                            self.sites[id as usize].write_further(id, part, slot);
+                        }
                     } else if let Some(numbers) = self.sites.get(at) {
                         numbers.write(kind, slot);
                     }
@@ -381,10 +384,17 @@ impl Numbers {
         }
     }
 
-    fn write_further(&self, id: u32, slot: &mut [u8]) {
+    fn write_further(&self, id: u32, part: Part, slot: &mut [u8]) {
         set32(slot, offset_of!(Further, owner), id + 1);
+        if part == Part::Claimed {
+            let allocated = offset_of!(Tally, allocated);
+            set64(slot, offset_of!(Further, free) + allocated, amount::one(1));
+            set64(slot, offset_of!(Further, own) + allocated, 2 * amount::one(1));
+            return;
+        }
+        let (blocks, bytes) = self.allocated;
         for (at, (blocks, bytes)) in [
-            (offset_of!(Further, allocated), self.allocated),
+            (offset_of!(Further, allocated), (blocks.wrapping_sub(3), bytes.wrapping_sub(3))),
             (offset_of!(Further, freed), self.freed),
             (offset_of!(Further, peak), self.peak),
             (offset_of!(Further, last), self.last),
@@ -393,6 +403,13 @@ impl Numbers {
             set64(slot, at + offset_of!(Wide, bytes), bytes);
         }
     }
+}
+
+/// Which of a large site's two places.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    First,
+    Claimed,
 }
 
 fn set32(bytes: &mut [u8], at: usize, value: u32) {

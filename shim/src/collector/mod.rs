@@ -122,6 +122,8 @@ fn definitions(now: u64) -> Locked<'static, Rounds> {
         // New stacks need not wait until these are written.
         drop(sites);
         batches.into_iter().for_each(|batch| store.append(batch));
+        // Threads want counters of their own at sites that are not new.
+        store.make_further_room();
     }
     rounds
 }

@@ -112,6 +112,7 @@ pub fn after_fork_in_child() {
     snapshot::forget();
     SITES.lock().reset();
     peak::reset(thread());
+    store::be_alone(thread());
     store::header().site_count.store(1, Relaxed);
     // Its dump comes later: a child that soon becomes another program needs none.
     UNBORN.store(true, SeqCst);

@@ -8,7 +8,7 @@ use crate::guard::{Guard, Thread, thread};
 use crate::native::{self, Anchor};
 use crate::python::{self, state};
 use crate::sites::{self, Place, SITES};
-use crate::store::STORE;
+use crate::store::{self, STORE};
 use crate::{epoch, gate, peak, sys};
 
 use super::fork::{be_born_in_time, is_unborn};
@@ -91,6 +91,7 @@ pub fn know_thread(thread: &Thread) {
     if thread.known.get() == 0 {
         thread.known.set(1);
         peak::THREADS.fetch_add(1, Relaxed);
+        store::enter(thread);
         let key = THREAD_KEY.load(Relaxed);
         if key != u32::MAX {
             // SAFETY: the key was created; a value that is not null makes the destructor run.
@@ -112,6 +113,7 @@ extern "C" fn thread_ended(_: *mut c_void) {
     let guard = Guard::enter();
     let thread = thread();
     peak::leave(thread);
+    store::leave(thread);
     if let Some(guard) = &guard {
         native::paths::release_cache(guard);
     }

@@ -193,8 +193,12 @@ impl Store {
     /// Makes sure that another site id can be given out.
     pub fn make_room(&mut self) -> bool {
         let has_sites = site_count() < CAPACITY.load(Relaxed);
-        (has_sites || self.grow(Store::grow_arrays).is_ok())
-            && (has_further_room() || self.grow(Store::grow_further).is_ok())
+        (has_sites || self.grow(Store::grow_arrays).is_ok()) && self.make_further_room()
+    }
+
+    /// Makes sure that sites can be given what they need further.
+    pub fn make_further_room(&mut self) -> bool {
+        has_further_room() || self.grow(Store::grow_further).is_ok()
     }
 
     /// Makes the file larger, or notes that it cannot be.

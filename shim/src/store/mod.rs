@@ -11,6 +11,7 @@
 
 mod blobs;
 mod file;
+mod further;
 mod log;
 mod seal;
 mod tally;
@@ -18,29 +19,27 @@ mod tally;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed, Ordering::Release};
 use std::collections::VecDeque;
 
-use pyshim_dump::layout::{self, Counters, Further, Growth, HEADER_LEN, Header, Lost, Moments};
+use pyshim_dump::layout::{Counters, Further, Growth, HEADER_LEN, Header, Lost, Moments};
 
 use crate::spin::SpinLock;
 use crate::sys::{self, Errno};
 
 pub use blobs::HeapPlace;
 pub use file::Identity;
+use further::MAX_FURTHER;
+pub use further::{be_alone, enter, leave};
 pub use log::Batch;
 pub use tally::{
-    Moment, Side, add_any, add_one, add_wide, all_totals, counter, left, live, note_moment,
-    take_wide,
+    Moment, Side, add_any, add_wide, all_totals, counter, left, live, note_moment, take_wide,
 };
 
 /// Sites that the arrays have room for.
 pub const MAX_SITES: u32 = 1 << 18;
 
-/// Places of [`FURTHER`]: as many as sites, and more.
-const MAX_FURTHER: u32 = layout::FURTHER.holding(MAX_SITES as u64) as u32;
-
 static HEADER: AtomicPtr<Header> = AtomicPtr::new(core::ptr::null_mut());
 static COUNTERS: AtomicPtr<Counters> = AtomicPtr::new(core::ptr::null_mut());
 static MOMENTS: AtomicPtr<Moments> = AtomicPtr::new(core::ptr::null_mut());
-/// Grows with the sites that need one, each of which has its place in [`tally`].
+/// Grows with the sites that need one, and the threads that want one of their own ([`further`]).
 static FURTHER: AtomicPtr<Further> = AtomicPtr::new(core::ptr::null_mut());
 /// Elements of it that the file holds.
 static FURTHER_CAPACITY: AtomicU32 = AtomicU32::new(0);
@@ -151,7 +150,7 @@ pub fn prepare() -> bool {
         && reserve(&COUNTERS, sites)
         && reserve(&MOMENTS, sites)
         && reserve(&FURTHER, MAX_FURTHER as usize)
-        && tally::prepare()
+        && further::prepare()
 }
 
 /// In a forked child: what it counts from now on is not its parent's. `false` if that failed.
@@ -159,7 +158,7 @@ pub fn leave_file() -> bool {
     let mut maps = ranges().into_iter().map(|(start, end)| (start as *mut u8, end - start));
     // SAFETY: the ranges are our own, made of atomics for which zero is valid; the child has one
     // thread, which is here.
-    maps.all(|(at, len)| unsafe { sys::map_zero_over(at, len).is_ok() }) && tally::forget()
+    maps.all(|(at, len)| unsafe { sys::map_zero_over(at, len).is_ok() }) && further::forget()
 }
 
 /// Whether another site id can be given out as things are.
@@ -169,7 +168,11 @@ pub fn has_room() -> bool {
 
 /// Whether the file holds all of [`Further`] that may be needed until somebody asks again.
 fn has_further_room() -> bool {
-    let used = header().further_count.load(Relaxed);
+    further_fits(header().further_count.load(Relaxed))
+}
+
+/// Whether it holds one more than are `used`, and some for sites that are to come or need their first.
+fn further_fits(used: u32) -> bool {
     (used + LEAST_FURTHER + used / 16).min(MAX_FURTHER) <= FURTHER_CAPACITY.load(Relaxed)
 }
 

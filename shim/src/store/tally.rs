@@ -1,23 +1,19 @@
 //! Counting: blocks and bytes that came and went, of each site.
 //!
 //! Both are in one word ([`amount`]). Under the interpreter lock one thread at a time adds to a site's
-//! [`Counters`](pyshim_dump::layout::Counters), and needs no atomic addition. All else goes into the
-//! site's [`Further`], which it is given when it first needs one. A word that is full is poured out
-//! there.
+//! [`Counters`](pyshim_dump::layout::Counters), and needs no atomic addition. All else goes into what
+//! the site has [`further`]. A word that is full is poured out there.
 
 use core::arch::asm;
 use core::sync::atomic::{
-    AtomicPtr, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence,
+    AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence,
 };
 
 use pyshim_dump::amount::{self, FULL};
-use pyshim_dump::layout::{BEYOND, Further, Lost, Moments, Tally, Wide};
+use pyshim_dump::layout::{BEYOND, Further, Moments, Tally, Wide};
 
-use super::{COUNTERS, FURTHER, MAX_FURTHER, MAX_SITES, MOMENTS, counters, header, lose};
-use crate::sys;
-
-/// Where in [`FURTHER`] a site has its place; 0: nowhere yet.
-static PLACES: AtomicPtr<AtomicU32> = AtomicPtr::new(core::ptr::null_mut());
+use super::{COUNTERS, MAX_SITES, MOMENTS, counters, further, header};
+use crate::guard::{Thread, thread};
 
 /// Whether something came or went.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,62 +22,6 @@ pub enum Side {
     Came,
     /// It was freed.
     Went,
-}
-
-pub(super) fn prepare() -> bool {
-    let memory = sys::reserve(MAX_SITES as usize * size_of::<AtomicU32>());
-    memory.map(|memory| PLACES.store(memory.cast(), Release)).is_ok()
-}
-
-/// In a forked child.
-pub(super) fn forget() -> bool {
-    let places = PLACES.load(Relaxed).cast();
-    // SAFETY: a mapping of our own, of atomics for which zero is valid; the child has one thread.
-    unsafe { sys::map_zero_over(places, MAX_SITES as usize * size_of::<AtomicU32>()).is_ok() }
-}
-
-#[inline(always)]
-fn place_of(site: u32) -> &'static AtomicU32 {
-    // SAFETY: MAX_SITES items are mapped until the end; the mask keeps the index below.
-    unsafe { &*PLACES.load(Relaxed).add((site & (MAX_SITES - 1)) as usize) }
-}
-
-/// What is at a place that [`place_of`] says.
-#[inline(always)]
-fn at(place: u32) -> &'static Further {
-    // SAFETY: MAX_FURTHER items are mapped until the end, and no place is given out beyond these.
-    unsafe { &*FURTHER.load(Relaxed).add(place as usize) }
-}
-
-#[inline(always)]
-fn further(site: u32) -> &'static Further {
-    match place_of(site).load(Relaxed) {
-        0 => new_further(site),
-        place => at(place),
-    }
-}
-
-/// Gives a site its place. Anybody may be here, a signal handler too: nothing waits.
-#[cold]
-#[inline(never)]
-fn new_further(site: u32) -> &'static Further {
-    let count = &header().further_count;
-    // (The first place is nobody's.)
-    count.fetch_max(1, Relaxed);
-    let place = count.fetch_add(1, Relaxed);
-    if place >= MAX_FURTHER {
-        count.store(MAX_FURTHER, Relaxed);
-        lose(Lost::Blocks);
-        return at(0);
-    }
-    match place_of(site).compare_exchange(0, place, Relaxed, Relaxed) {
-        Ok(_) => {
-            at(place).owner.store(site + 1, Relaxed);
-            at(place)
-        }
-        // Another thread was first; its place serves, and this one is nobody's.
-        Err(place) => at(place),
-    }
 }
 
 #[inline(always)]
@@ -99,26 +39,32 @@ fn wide(further: &'static Further, side: Side) -> &'static Wide {
     }
 }
 
-/// Where the next small block of a site is counted by a thread that holds the interpreter lock, or by
-/// any; `None`: not without more ado ([`add_any`]).
-#[inline(always)]
-pub fn counter(site: u32, side: Side, held: bool) -> Option<&'static AtomicU64> {
-    let tally = match held {
-        true => &counters(site).held,
-        false => match place_of(site).load(Relaxed) {
-            0 => return None,
-            place => &at(place).free,
-        },
-    };
-    let cell = cell(tally, side);
-    (cell.load(Relaxed) & FULL == 0).then_some(cell)
+/// A word of a site that has room for small blocks.
+#[derive(Clone, Copy)]
+pub struct Counter {
+    cell: &'static AtomicU64,
+    /// Nobody else adds to it.
+    alone: bool,
 }
 
-/// Counts one block of less than [`amount::LARGE`] bytes. `alone`: the thread holds the interpreter
-/// lock, of which there is only one.
+/// Where the thread counts the next small block of a site; `held`: it holds the interpreter lock, of which
+/// there is only one. `None`: not without more ado ([`add_any`]).
 #[inline(always)]
-pub fn add_one(counter: &AtomicU64, size: usize, alone: bool) {
-    add_word(counter, amount::one(size as u64), alone);
+pub fn counter(thread: &Thread, site: u32, side: Side, held: bool) -> Option<Counter> {
+    let (tally, alone) = match held {
+        true => (&counters(site).held, true),
+        false => further::tally(thread, site)?,
+    };
+    let cell = cell(tally, side);
+    (cell.load(Relaxed) & FULL == 0).then_some(Counter { cell, alone })
+}
+
+impl Counter {
+    /// Counts one block of less than [`amount::LARGE`] bytes.
+    #[inline(always)]
+    pub fn add_one(self, size: usize) {
+        add_word(self.cell, amount::one(size as u64), self.alone);
+    }
 }
 
 #[inline(always)]
@@ -144,9 +90,12 @@ pub fn add_any(site: u32, side: Side, (blocks, bytes): (u64, u64), held: bool, a
     let Some(word) = amount::some(blocks, bytes) else {
         return add_wide(site, side, blocks, bytes);
     };
-    let tally = if held { &counters(site).held } else { &further(site).free };
+    let (tally, alone) = match held {
+        true => (&counters(site).held, alone),
+        false => further::any_tally(thread(), site),
+    };
     let cell = cell(tally, side);
-    add_word(cell, word, held && alone);
+    add_word(cell, word, alone);
     if cell.load(Relaxed) & FULL != 0 {
         pour(site, cell, side);
     }
@@ -154,7 +103,7 @@ pub fn add_any(site: u32, side: Side, (blocks, bytes): (u64, u64), held: bool, a
 
 /// Counts any amounts where there is room for them.
 pub fn add_wide(site: u32, side: Side, blocks: u64, bytes: u64) {
-    let wide = wide(further(site), side);
+    let wide = wide(further::first(thread(), site), side);
     wide.blocks.fetch_add(blocks, Relaxed);
     wide.bytes.fetch_add(bytes, Relaxed);
 }
@@ -169,7 +118,7 @@ pub fn take_wide(site: u32, side: Side, blocks: u64, bytes: u64) {
 #[cold]
 #[inline(never)]
 fn pour(site: u32, cell: &'static AtomicU64, side: Side) {
-    let further = further(site);
+    let further = further::first(thread(), site);
     let moves = &header().moves;
     let turn = moves.load(Relaxed);
     if !turn.is_multiple_of(2) || moves.compare_exchange(turn, turn + 1, Acquire, Relaxed).is_err()
@@ -195,7 +144,7 @@ struct Row {
 
 impl Row {
     fn of(site: u32) -> Row {
-        Row { held: &counters(site).held, place: place_of(site) }
+        Row { held: &counters(site).held, place: further::known(site) }
     }
 
     /// The words of what came and what went, where there is nothing else.
@@ -233,13 +182,12 @@ pub fn all_totals() -> impl Iterator<Item = (Amounts, Amounts)> {
 fn rows() -> impl Iterator<Item = (u32, Row, &'static Moments)> {
     let count = super::site_count().min(MAX_SITES);
     // SAFETY: MAX_SITES items of each are mapped until the end.
-    let (counters, moments, places) = unsafe {
+    let (counters, moments) = unsafe {
         use core::slice::from_raw_parts;
         let (counters, moments) = (COUNTERS.load(Relaxed), MOMENTS.load(Relaxed));
-        let (places, len) = (PLACES.load(Relaxed), count as usize);
-        (from_raw_parts(counters, len), from_raw_parts(moments, len), from_raw_parts(places, len))
+        (from_raw_parts(counters, count as usize), from_raw_parts(moments, count as usize))
     };
-    let rows = (0..count).zip(counters).zip(places).zip(moments);
+    let rows = (0..count).zip(counters).zip(further::all_known(count)).zip(moments);
     rows.map(|(((site, counters), place), moments)| {
         (site, Row { held: &counters.held, place }, moments)
     })
@@ -265,12 +213,13 @@ fn totals_of_several(site: u32) -> (Amounts, Amounts) {
 const ATTEMPTS: usize = 1000;
 
 fn sum(site: u32, side: Side) -> Amounts {
-    let held = amount::unpack(cell(&counters(site).held, side).load(Relaxed));
-    let further = at(place_of(site).load(Relaxed));
-    let free = amount::unpack(cell(&further.free, side).load(Relaxed));
-    let wide = wide(further, side);
-    let all = [held, free, (wide.blocks.load(Relaxed), wide.bytes.load(Relaxed))];
-    all.iter().fold((0, 0), |sum, it| (sum.0.wrapping_add(it.0), sum.1.wrapping_add(it.1)))
+    let word = |tally: &'static Tally| amount::unpack(cell(tally, side).load(Relaxed));
+    let both = |(a, b): Amounts, (c, d): Amounts| (a.wrapping_add(c), b.wrapping_add(d));
+    further::all(site).fold(word(&counters(site).held), |sum, it| {
+        let wide = wide(it, side);
+        let wide = (wide.blocks.load(Relaxed), wide.bytes.load(Relaxed));
+        [word(&it.free), word(&it.own), wide].into_iter().fold(sum, both)
+    })
 }
 
 /// Live blocks and bytes of a site. Exact when the site is quiet.
@@ -317,7 +266,7 @@ fn note(site: u32, row: &Row, moments: &Moments, moment: Moment) -> u64 {
 #[inline(never)]
 fn note_amounts(site: u32, cell: &AtomicU64, moment: Moment, (blocks, bytes): Amounts) -> u64 {
     let word = amount::pack(blocks, bytes).unwrap_or_else(|| {
-        let further = further(site);
+        let further = further::first(thread(), site);
         let wide = match moment {
             Moment::Peak(bank) => &further.peak[bank & 1],
             Moment::Last => &further.last,
@@ -338,27 +287,28 @@ mod tests {
     const SIZE: usize = 100_000;
 
     fn count(side: Side, held: bool) {
-        match counter(SITE, side, held) {
-            Some(counter) => add_one(counter, SIZE, held),
+        match counter(thread(), SITE, side, held) {
+            Some(counter) => counter.add_one(SIZE),
             None => add_any(SITE, side, (1, SIZE as u64), held, true),
         }
     }
 
-    /// One test, because the counters are those of the process.
-    #[test]
-    fn full_words_lose_nothing() {
-        assert!(crate::store::prepare());
-        // One thread has the lock, three have not.
-        let (each, large) = (5_000_000, 1 << 40);
+    /// Blocks come and go on four threads: one has the lock, two have tables of their own, one has neither.
+    fn count_on_four_threads(each: u64) {
         std::thread::scope(|scope| {
-            for held in [true, false, false, false] {
+            for (held, own) in [(true, false), (false, true), (false, true), (false, false)] {
                 scope.spawn(move || {
+                    if own {
+                        further::enter(thread());
+                        assert!(further::is_own(thread()));
+                    }
                     for at in 0..each {
                         count(Side::Came, held);
                         if at > 0 {
                             count(Side::Went, held);
                         }
                     }
+                    further::leave(thread());
                 });
             }
             // What came is never read with what went meanwhile.
@@ -366,17 +316,36 @@ mod tests {
                 assert!(live(SITE).0 < each / 2);
             }
         });
-        assert!(header().moves.load(Relaxed) >= 8);
+    }
+
+    /// One test, because the counters are those of the process.
+    #[test]
+    fn full_words_lose_nothing() {
+        assert!(crate::store::prepare());
+        super::super::FURTHER_CAPACITY.store(further::MAX_FURTHER, Relaxed);
+        let (each, large) = (5_000_000, 1 << 40);
+        count_on_four_threads(each);
         assert_eq!(totals(SITE).0, (4 * each, 4 * each * SIZE as u64));
         assert_eq!(live(SITE), (4, 4 * SIZE as u64));
+        // Each thread that alone counts somewhere does so at a place of its own, or at the first one; the
+        // site owns them all. Threads that come later are their heirs.
+        let places = || further::all(SITE).map(|it| &raw const *it).collect::<Vec<_>>();
+        let before = places();
+        assert!((2..=3).contains(&before.len()));
+        assert!(further::all(SITE).all(|it| it.owner.load(Relaxed) == SITE + 1));
+        let alone = further::all(SITE).filter(|it| it.own.allocated.load(Relaxed) != 0).count();
+        assert_eq!(alone, 2);
+        count_on_four_threads(each);
+        assert_eq!(places()[..before.len()], before);
+        let each = 2 * each;
+        assert!(header().moves.load(Relaxed) >= 8);
+        assert_eq!(totals(SITE).0, (4 * each, 4 * each * SIZE as u64));
+        assert_eq!(live(SITE), (8, 8 * SIZE as u64));
         add_any(SITE, Side::Came, (1, large), true, true);
         add_any(SITE, Side::Came, (3, 5), false, true);
         add_wide(SITE, Side::Went, 9, 9);
         take_wide(SITE, Side::Went, 9, 9);
-        assert_eq!(live(SITE), (8, 4 * SIZE as u64 + 5 + large));
-        // Only one place was given out, and the site owns it.
-        let place = place_of(SITE).load(Relaxed);
-        assert_eq!(at(place).owner.load(Relaxed), SITE + 1);
+        assert_eq!(live(SITE), (12, 8 * SIZE as u64 + 5 + large));
         assert_eq!(live(SITE + 1), (0, 0));
 
         header().site_count.fetch_max(SITE + 2, Relaxed);
@@ -384,9 +353,9 @@ mod tests {
         let note_moment = |site, moment| note(site, &Row::of(site), moments(site), moment);
         let (few, word) = (SITE + 1, &moments(SITE + 1).peak[1]);
         for _ in 0..3 {
-            add_one(counter(few, Side::Came, true).unwrap(), 50, true);
+            counter(thread(), few, Side::Came, true).unwrap().add_one(50);
         }
-        add_one(counter(few, Side::Went, true).unwrap(), 50, true);
+        counter(thread(), few, Side::Went, true).unwrap().add_one(50);
         assert_eq!(note_moment(few, Moment::Peak(1)), 100);
         assert_eq!(amount::unpack(word.load(Relaxed)), (2, 100));
         assert_eq!(all_totals().nth(few as usize), Some(totals(few)));
@@ -407,8 +376,9 @@ mod tests {
         assert_eq!(amount::unpack(words.peak[0].load(Relaxed)), (5, 5));
         let beyond = [&words.peak[1], &words.last].map(|word| word.load(Relaxed));
         assert_eq!(beyond, [BEYOND; 2]);
-        assert_eq!(at(place).peak[1].bytes.load(Relaxed), 1 << 41);
-        assert_eq!(at(place).last.blocks.load(Relaxed), 1 << 22);
+        let first = further::first(thread(), SITE);
+        assert_eq!(first.peak[1].bytes.load(Relaxed), 1 << 41);
+        assert_eq!(first.last.blocks.load(Relaxed), 1 << 22);
         assert_eq!(note_moment(SITE, Moment::Last), live(SITE).1);
         assert_eq!(words.last.load(Relaxed), amount::pack(live(SITE).0, live(SITE).1).unwrap());
     }
