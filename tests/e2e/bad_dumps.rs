@@ -71,7 +71,7 @@ fn others() -> Vec<(&'static str, Vec<u8>, &'static str)> {
                 bytes[8..10].copy_from_slice(&(MAJOR + 1).to_le_bytes());
                 crc(bytes);
             }),
-            "format 3.0",
+            ", and this reporter reads",
         ),
         (
             "far newer",
