@@ -40,6 +40,8 @@ pub struct Thread {
     pub random: Cell<u64>,
     /// The hash of the Python stack that the quick way leaves to the long way; 0: it left none.
     pub walked: Cell<u64>,
+    /// That of the native stack, where full ones are recorded.
+    pub walked_native: Cell<u64>,
 }
 
 /// As much as is reserved below.

@@ -113,7 +113,7 @@ pub fn add(guard: &Guard, start: usize, len: usize, origin: Origin, anchor: Anch
     if heap::exhausted() {
         return store::lose(Lost::Mappings);
     }
-    let site = record::site(guard, origin, anchor, Lock::Unknown, 0);
+    let site = record::site(guard, origin, anchor, Lock::Unknown, (0, 0));
     let mut ranges = RANGES.lock();
     count(&ranges.take(start, start + len));
     ranges.0.insert(start, Range { len, site });

@@ -53,7 +53,7 @@ pub fn allocated(
     anchor: Anchor,
     lock: Lock,
 ) {
-    let walked = guard.thread.walked.take();
+    let walked = (guard.thread.walked.take(), guard.thread.walked_native.take());
     let weight = match sample::draw(guard, size) {
         sample::Draw::All => None,
         sample::Draw::Taken(weight) => Some(weight),
@@ -162,20 +162,23 @@ pub fn not_gone(address: usize, block: &live::Block) {
     }
 }
 
-/// The site of an allocation at `anchor`. `walked`: the hash of the Python stack, if it is known; else 0.
+/// The site of an allocation at `anchor`. `walked`: the hashes of the Python stack and of the full native
+/// one, each if it is known; else 0.
 #[inline(always)]
-pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock, walked: u64) -> u32 {
+pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock, walked: (u64, u64)) -> u32 {
     let top = walk::top(guard, lock);
     let Key { mut hash, top: mut hint } = walk::NO_KEY;
     // (A closure would be a function of its own.)
     if let Some(top) = &top {
-        let key = if walked == 0 { top.key() } else { Key { hash: walked, top: top.word() } };
+        let known = Key { hash: walked.0, top: top.word() };
+        let key = if walked.0 == 0 { top.key() } else { known };
         (hash, hint) = (key.hash, key.top);
     }
     let extent = extent();
     let (native, walked_native) = match extent {
         Extent::Off => (0, false),
         Extent::Leaf => paths::key(guard, anchor, top, hint),
+        Extent::Full if walked.1 != 0 => (walked.1, false),
         Extent::Full => (paths::full_key(guard, anchor, top, hint), false),
     };
     let key = sites::key(hash, native, origin);

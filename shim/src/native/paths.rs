@@ -266,7 +266,10 @@ fn full_site(
 ) -> Option<u32> {
     let native = known_parts(cache, path, anchor);
     let site = native.and_then(|native| sites::find(sites::key(python, native, origin)));
-    site.or_else(|| unknown(guard, python))
+    site.or_else(|| {
+        guard.thread.walked_native.set(native.unwrap_or_default());
+        unknown(guard, python)
+    })
 }
 
 /// The [`full_key`] of a stack whose innermost part is `path`, if the others are known.

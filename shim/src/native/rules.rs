@@ -202,9 +202,16 @@ fn rule_further(pc: u64) -> Rule {
     used.filter_map(|slot| read(slot, pc)).next().unwrap_or_else(|| learn(pc))
 }
 
+/// Bytes of the evaluation loop's code, as its unwind table says; 0: that was not read yet.
+static EVALUATION_LEN: AtomicU64 = AtomicU64::new(0);
+
 /// Whether a return address lies in the interpreter's evaluation loop.
+#[inline(always)]
 pub fn is_evaluation(pc: u64) -> bool {
-    rule(pc).is_evaluation()
+    match EVALUATION_LEN.load(Relaxed) {
+        0 => rule(pc).is_evaluation(),
+        len => (pc - 1).wrapping_sub(EVALUATION.load(Relaxed) as u64) < len,
+    }
 }
 
 #[cold]
@@ -237,6 +244,7 @@ pub fn forget() {
     let mut learning = LEARNING.lock();
     empty(&mut learning);
     learning.rows.clear();
+    EVALUATION_LEN.store(0, Relaxed);
 }
 
 /// For the time of a fork.
@@ -282,6 +290,9 @@ fn look_up(address: u64, out: &mut Vec<(Rule, Range<u64>)>) -> Option<()> {
         return None;
     }
     let evaluation = fde.initial_address() as usize == EVALUATION.load(Relaxed);
+    if evaluation {
+        EVALUATION_LEN.store(fde.len(), Relaxed);
+    }
     let mut context = UnwindContext::new();
     let mut rows = fde.rows(&section, &bases, &mut context).ok()?;
     let mut before = 0;
