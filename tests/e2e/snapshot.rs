@@ -1,14 +1,14 @@
 //! The heap snapshot: that it is right, and that the program does not notice it.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use pyshim_dump::Dump;
 use pyshim_dump::heap::{Group, Heap, State};
 use pyshim_tests::compare::{compare, finish};
 use pyshim_tests::heaps::{heap, objects, on_some_interpreters, program};
-use pyshim_tests::{Interpreter, interpreters, long, read};
+use pyshim_tests::{Interpreter, interpreters, long, read, reporter};
 
 fn snapshot(interpreter: &Interpreter, text: &str) -> (Heap, String) {
     let ran = program(interpreter, text).shim().success();
@@ -264,6 +264,46 @@ fn snapshots_in_the_middle_of_everything() {
             interpreter.version
         );
     });
+}
+
+#[test]
+fn each_is_taken_once() {
+    // A copy of so much memory takes a while to end when it has said what it found: by then nobody may
+    // take its request for a new one.
+    const ASKED: u32 = 8;
+    let interpreter = interpreters().last().expect("an interpreter");
+    let run = program(
+        interpreter,
+        "import os\n\
+         kept = [b'%07d' % n * 60 for n in range(600_000)]\n\
+         open('ready', 'w').close()\n\
+         while not os.path.exists('enough'): spare = [None]\n",
+    );
+    let mut command = run.shimmed();
+    command.env("PYSHIM_OUT", "it.dump").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    let dump = run.dir().join("it.dump");
+    while !run.dir().join("ready").exists() && child.try_wait().expect("its status").is_none() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let said: Vec<Output> = (0..ASKED)
+        .map(|_| Command::new(reporter()).arg("snapshot").arg(&dump).output().expect("it runs"))
+        .collect();
+    let taken = read(&dump).snapshots;
+    let left = children(child.id());
+    std::fs::write(run.dir().join("enough"), "").expect("the file is written");
+    run.ran(child.wait_with_output().expect("the program ends")).success();
+    assert!(said.iter().all(|said| said.status.success()), "{said:?}");
+    assert_eq!((taken.taken, taken.failed, taken.running), (ASKED, 0, None), "{taken:?}");
+    assert_eq!(left, 0, "copies that nobody waited for");
+}
+
+/// How many children a process has, those that have ended included.
+fn children(pid: u32) -> usize {
+    let all = std::fs::read_dir("/proc").expect("the processes").flatten();
+    let stat = |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path().join("stat")).ok();
+    let parent = |stat: &String| stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok();
+    all.filter_map(stat).filter(|stat| parent(stat) == Some(pid)).count()
 }
 
 #[test]

@@ -57,6 +57,8 @@ static WANTED_FOR: AtomicU32 = AtomicU32::new(0);
 static WANTED_SINCE: AtomicU64 = AtomicU64::new(0);
 /// The request that is being answered.
 static ANSWERING: AtomicU32 = AtomicU32::new(0);
+/// A copy is being made, whose id is not known yet.
+static TAKING: AtomicBool = AtomicBool::new(false);
 /// What was found out beforehand.
 static PREPARED: SpinLock<Prepared> = SpinLock::new(Prepared::new());
 /// The first thread's pointer.
@@ -163,7 +165,12 @@ pub fn round(guard: &Guard, now_ns: u64) {
         }
         return;
     }
-    if beside.state.load(Relaxed) == SnapshotState::Running as u32 {
+    // (It says that it is done before it has ended, which takes long where much memory is let go; what
+    // it was asked for counts as answered after that.)
+    if TAKING.load(SeqCst)
+        || beside.pid.load(Relaxed) != 0
+        || beside.state.load(Relaxed) == SnapshotState::Running as u32
+    {
         return;
     }
     let asked = beside.asked.load(Relaxed);
@@ -251,6 +258,7 @@ fn take(_: &Guard, moment: Moment, under_lock: bool) {
         Ok(place) => place,
         Err(_) => return fail(SnapshotFailure::Room),
     };
+    TAKING.store(true, SeqCst);
     beside.state.store(SnapshotState::Running as u32, SeqCst);
     packing::copy_begins();
     let sp = stack_pointer();
@@ -272,12 +280,14 @@ fn take(_: &Guard, moment: Moment, under_lock: bool) {
         Ok(pid) => {
             drop(prepared);
             beside.pid.store(pid, Relaxed);
+            TAKING.store(false, SeqCst);
             sys::restore_signals(mask);
         }
         Err(_) => {
             drop(prepared);
             sys::restore_signals(mask);
             fail(SnapshotFailure::Fork);
+            TAKING.store(false, SeqCst);
         }
     }
 }
@@ -341,6 +351,7 @@ pub fn linger() {
 /// In a forked child of the program: the copy is its parent's.
 pub fn forget() {
     unwant();
+    TAKING.store(false, Relaxed);
     LIVE_THEN.store(0, Relaxed);
 }
 
