@@ -2,9 +2,10 @@
  *
  *   latency pairs THREADS COUNT   percentiles of one free and one malloc, in nanoseconds
  *   latency rate THREADS COUNT    pairs a second of all threads together
+ *   latency one THREADS COUNT     the same where all allocate at one place
  *
  * Each thread has 64 live blocks of 16 to 1023 bytes and replaces the oldest
- * COUNT times. In `rate` each thread allocates at a place of its own. */
+ * COUNT times, but for `one` at a place of its own. */
 
 #include <pthread.h>
 #include <stdint.h>
@@ -18,7 +19,7 @@ enum { THREADS = 8, LIVE = 64, FINE = 5, BUCKETS = 64 << FINE };
 
 struct thread {
     pthread_t id;
-    int number;
+    int place;
     long count;
     int timed;
     double began, ended;
@@ -97,10 +98,10 @@ static void *begin(void *argument)
 {
     struct thread *self = argument;
     struct thread warm = {.count = 1000};
-    places[self->number](&warm);
+    places[self->place](&warm);
     pthread_barrier_wait(&barrier);
     self->began = seconds();
-    places[self->number](self);
+    places[self->place](self);
     self->ended = seconds();
     return NULL;
 }
@@ -110,15 +111,15 @@ int main(int argc, char **argv)
     int wanted = argc == 4 ? atoi(argv[2]) : 0;
     long count = argc == 4 ? atol(argv[3]) : 0;
     if (wanted < 1 || wanted > THREADS || count < 1) {
-        fprintf(stderr, "usage: latency pairs|rate THREADS COUNT\n");
+        fprintf(stderr, "usage: latency pairs|rate|one THREADS COUNT\n");
         return 2;
     }
-    int timed = strcmp(argv[1], "pairs") == 0;
+    int timed = strcmp(argv[1], "pairs") == 0, one = strcmp(argv[1], "one") == 0;
     double started = seconds();
     uint64_t first = ticks();
     pthread_barrier_init(&barrier, NULL, wanted);
     for (int i = 0; i < wanted; i++) {
-        threads[i].number = i;
+        threads[i].place = one ? 0 : i;
         threads[i].count = count;
         threads[i].timed = timed;
         if (pthread_create(&threads[i].id, NULL, begin, &threads[i]) != 0)

@@ -19,6 +19,7 @@ from runs import Failure, measured
 SOURCE = Path(__file__).resolve().parent / "latency.c"
 PAIRS_THREADS = (1, 2, 4, 8)
 RATE_THREADS = (1, 2, 4)
+ONE_THREADS = (2, 4, 8)
 # Those that see a call of malloc at all, and see it without Python.
 NAMES = ("bare", "exact", "sampled", "jemalloc", "heaptrack")
 
@@ -31,7 +32,7 @@ class Latency:
         self.names = [mode.name for mode in modes if mode.name in NAMES]
         self.rounds = 3 if options.quick else 7
         self.count = 100_000 if options.quick else 400_000
-        self.pairs, self.rates, self.failures = {}, {}, {}
+        self.pairs, self.rates, self.at_one, self.failures = {}, {}, {}, {}
         self.note = ""
 
     def measure(self):
@@ -47,6 +48,7 @@ class Latency:
             for what, kept, threads in (
                 ("pairs", self.pairs, PAIRS_THREADS),
                 ("rate", self.rates, RATE_THREADS),
+                ("one", self.at_one, ONE_THREADS),
             ):
                 for count in threads:
                     for name in self.names:
@@ -58,11 +60,11 @@ class Latency:
             return
         # A single round of heaptrack takes as long as all others. Of its rate nothing can be
         # said: how long loops wait for the program that reads what it records varies too much.
-        if name == "heaptrack" and (what == "rate" or kept.get((name, threads))):
+        if name == "heaptrack" and (what != "pairs" or kept.get((name, threads))):
             return
         mode = next(mode for mode in MODES if mode.name == name)
         # Scaling is told by the elapsed time of short loops: make them longer.
-        count = self.count * (10 if what == "rate" else 1)
+        count = self.count * (1 if what == "pairs" else 10)
         out = Path(tempfile.mkdtemp(dir=self.scratch))
         try:
             command = [program, what, str(threads), str(count)]
@@ -90,12 +92,15 @@ class Latency:
         mine, bare = (self.percentiles(it, threads, which) for it in (name, "bare"))
         return [a / b for a, b in zip(mine, bare) if b > 0]
 
-    def rate(self, name, threads):
-        return [one["pairs_per_second"] for one in self.rates.get((name, threads), [])]
+    def rate(self, name, threads, at_one=False):
+        """Pairs a second, each thread at a site of its own or all of them at one."""
+        kept = self.at_one if at_one else self.rates
+        return [one["pairs_per_second"] for one in kept.get((name, threads), [])]
 
-    def scaling(self, name, threads):
+    def scaling(self, name, threads, at_one=False):
         """Pairs a second of so many threads to those of one."""
-        return [many / one for many, one in zip(self.rate(name, threads), self.rate(name, 1))]
+        many = self.rate(name, threads, at_one)
+        return [many / one for many, one in zip(many, self.rate(name, 1))]
 
     def kept_scaling(self, name, threads):
         """The part of bare's scaling that is left."""
@@ -106,6 +111,7 @@ class Latency:
         return {
             "pairs_ns": {f"{name} {n}": values for (name, n), values in self.pairs.items()},
             "rates": {f"{name} {n}": values for (name, n), values in self.rates.items()},
+            "rates_at_one_site": {f"{name} {n}": values for (name, n), values in self.at_one.items()},
             "failed": {name: failure.reason for name, failure in self.failures.items()},
         }
 

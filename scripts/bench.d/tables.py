@@ -229,14 +229,19 @@ class Report:
         if not self.latency or not self.latency.rates:
             return ""
         rows = []
-        for threads in sorted({threads for _, threads in self.latency.rates}):
-            row = [f"{threads} thread{'s' * (threads > 1)}"]
-            for name in self.latency.names:
-                text = self.latency_cell(name, self.latency.rate(name, threads), 1, 1e6)
-                grown = self.latency.scaling(name, threads)
-                row.append(f"{text} = × {statistics.median(grown):.2f}" if grown else text)
-            rows.append(row)
-        note = "Million pairs a second of all threads, each at a site of its own, and the factor to one thread."
+        for kept, at_one in ((self.latency.rates, False), (self.latency.at_one, True)):
+            for threads in sorted({threads for _, threads in kept}):
+                row = [f"{threads} thread{'s' * (threads > 1)}{' at one site' * at_one}"]
+                for name in self.latency.names:
+                    rate = self.latency.rate(name, threads, at_one)
+                    text = self.latency_cell(name, rate, 1, 1e6)
+                    grown = self.latency.scaling(name, threads, at_one)
+                    row.append(f"{text} = × {statistics.median(grown):.2f}" if grown else text)
+                rows.append(row)
+        note = (
+            "Million pairs a second of all threads, each at a site of its own or all of them at one,"
+            " and the factor to one thread."
+        )
         return f"{note}\n\n{table(['pairs, 10⁶/s', *self.labels()], rows)}"
 
     def labels(self):
