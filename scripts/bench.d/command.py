@@ -9,7 +9,8 @@ and prints tables in Markdown:
     scripts/bench --quick                small sizes, ends within 5 minutes
     scripts/bench --only churn,numpy --modes exact,memray-python --rounds 9
 
-Ratios are of CPU time (user and system, all threads and waited children) to
+Ratios are of CPU time (user and system, all threads and waited children, not the copy that
+searches the heap at the end: scripts/bench-snapshot) to
 the bare interpreter's in the same round, net of start-up: what the same program
 takes in each mode to begin, import what it needs and end is subtracted first. A mode that crashes,
 prints something or leaves no output shows as failed, never as fast; what cannot
