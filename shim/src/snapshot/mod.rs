@@ -57,8 +57,8 @@ static WANTED_FOR: AtomicU32 = AtomicU32::new(0);
 static WANTED_SINCE: AtomicU64 = AtomicU64::new(0);
 /// The request that is being answered.
 static ANSWERING: AtomicU32 = AtomicU32::new(0);
-/// A copy is being made, whose id is not known yet.
-static TAKING: AtomicBool = AtomicBool::new(false);
+/// So many threads are about to make a copy, whose id is not known yet: one, but for a moment.
+static TAKING: AtomicU32 = AtomicU32::new(0);
 /// What was found out beforehand.
 static PREPARED: SpinLock<Prepared> = SpinLock::new(Prepared::new());
 /// The first thread's pointer.
@@ -110,9 +110,19 @@ fn unwant() -> bool {
 #[cold]
 #[inline(never)]
 pub fn take_wanted(guard: &Guard) {
+    take_if_wanted(guard, true);
+}
+
+fn take_if_wanted(guard: &Guard, under_lock: bool) {
+    TAKING.fetch_add(1, SeqCst);
     if unwant() {
-        take(guard, child::moment(WANTED_FOR.load(Relaxed)), true);
+        if !under_lock {
+            // Nobody allocates: as good as asleep.
+            look_at_threads(&mut PREPARED.lock());
+        }
+        take(guard, child::moment(WANTED_FOR.load(Relaxed)), under_lock);
     }
+    TAKING.fetch_sub(1, SeqCst);
 }
 
 /// The last one, before the teardown or the end. `smaps` is the text of the process's map.
@@ -158,16 +168,14 @@ pub fn round(guard: &Guard, now_ns: u64) {
     reap();
     let beside = &store::header().beside;
     if WANTED.load(Relaxed) {
-        if now_ns.saturating_sub(WANTED_SINCE.load(Relaxed)) > PATIENCE_NS && unwant() {
-            // Nobody allocates: as good as asleep.
-            look_at_threads(&mut PREPARED.lock());
-            take(guard, child::moment(WANTED_FOR.load(Relaxed)), false);
+        if now_ns.saturating_sub(WANTED_SINCE.load(Relaxed)) > PATIENCE_NS {
+            take_if_wanted(guard, false);
         }
         return;
     }
     // (It says that it is done before it has ended, which takes long where much memory is let go; what
     // it was asked for counts as answered after that.)
-    if TAKING.load(SeqCst)
+    if TAKING.load(SeqCst) != 0
         || beside.pid.load(Relaxed) != 0
         || beside.state.load(Relaxed) == SnapshotState::Running as u32
     {
@@ -258,7 +266,6 @@ fn take(_: &Guard, moment: Moment, under_lock: bool) {
         Ok(place) => place,
         Err(_) => return fail(SnapshotFailure::Room),
     };
-    TAKING.store(true, SeqCst);
     beside.state.store(SnapshotState::Running as u32, SeqCst);
     packing::copy_begins();
     let sp = stack_pointer();
@@ -279,15 +286,13 @@ fn take(_: &Guard, moment: Moment, under_lock: bool) {
         }
         Ok(pid) => {
             drop(prepared);
-            beside.pid.store(pid, Relaxed);
-            TAKING.store(false, SeqCst);
+            beside.pid.store(pid, SeqCst);
             sys::restore_signals(mask);
         }
         Err(_) => {
             drop(prepared);
             sys::restore_signals(mask);
             fail(SnapshotFailure::Fork);
-            TAKING.store(false, SeqCst);
         }
     }
 }
@@ -303,31 +308,49 @@ fn fail(failure: SnapshotFailure) {
 /// Looks whether the copy has ended.
 pub fn reap() {
     let beside = &store::header().beside;
-    let pid = beside.pid.load(Relaxed);
+    let pid = beside.pid.load(SeqCst);
     if pid == 0 || !sys::has_ended(pid) {
         return;
     }
-    beside.pid.store(0, Relaxed);
-    if beside.state.load(SeqCst) == SnapshotState::Running as u32 {
+    // This is its last word, unless somebody has begun another one meanwhile: then its id is gone.
+    let state = beside.state.load(SeqCst);
+    if beside.pid.compare_exchange(pid, 0, SeqCst, SeqCst).is_err() {
+        return;
+    }
+    if state == SnapshotState::Running as u32 {
         fail(SnapshotFailure::Ended);
     } else {
         beside.answered.store(ANSWERING.load(Relaxed), Relaxed);
     }
 }
 
-/// Ends a copy that still searches: a later one is worth more.
+/// Ends a copy that still searches: a later one is worth more. Whoever sees its end must not take it for
+/// a failure.
 fn abandon() {
     unwant();
+    // (A moment.)
+    for _ in 0..MOST_NAPS {
+        if TAKING.load(SeqCst) == 0 {
+            break;
+        }
+        sys::sleep_ns(NAP_NS);
+    }
     let beside = &store::header().beside;
-    let pid = beside.pid.load(Relaxed);
+    let pid = beside.pid.load(SeqCst);
     if pid != 0 && !sys::has_ended(pid) {
+        let (running, none) = (SnapshotState::Running as u32, SnapshotState::None as u32);
+        let _ = beside.state.compare_exchange(running, none, SeqCst, SeqCst);
         sys::kill(pid);
         while !sys::has_ended(pid) {
             sys::yield_now();
         }
     }
-    beside.pid.store(0, Relaxed);
+    beside.pid.store(0, SeqCst);
 }
+
+const NAP_NS: u64 = 1_000_000;
+/// A second.
+const MOST_NAPS: u32 = 1000;
 
 /// Whether a copy of the process searches.
 pub fn is_running() -> bool {
@@ -351,7 +374,7 @@ pub fn linger() {
 /// In a forked child of the program: the copy is its parent's.
 pub fn forget() {
     unwant();
-    TAKING.store(false, Relaxed);
+    TAKING.store(0, Relaxed);
     LIVE_THEN.store(0, Relaxed);
 }
 
