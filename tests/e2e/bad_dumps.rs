@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use pyshim_dump::layout::{HEADER_LEN, MAJOR, SEALED_LEN};
+use pyshim_dump::layout::{HEADER_LEN, MAJOR, MINOR, SEALED_LEN};
 use pyshim_dump::{Dump, Error};
 use pyshim_tests::{Run, interpreters, program, reporter};
 use tempfile::TempDir;
@@ -71,7 +71,7 @@ fn others() -> Vec<(&'static str, Vec<u8>, &'static str)> {
                 bytes[8..10].copy_from_slice(&(MAJOR + 1).to_le_bytes());
                 crc(bytes);
             }),
-            ", and this reporter reads",
+            format!("format {}.{MINOR}", MAJOR + 1).leak(),
         ),
         (
             "far newer",
