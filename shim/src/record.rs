@@ -170,8 +170,10 @@ pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock, walked: (
     let Key { mut hash, top: mut hint } = walk::NO_KEY;
     // (A closure would be a function of its own.)
     if let Some(top) = &top {
-        let known = Key { hash: walked.0, top: top.word() };
-        let key = if walked.0 == 0 { top.key() } else { known };
+        let key = match walked.0 {
+            0 => top.key(),
+            hash => Key { hash, top: top.word() },
+        };
         (hash, hint) = (key.hash, key.top);
     }
     let extent = extent();

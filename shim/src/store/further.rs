@@ -21,7 +21,7 @@ use crate::sys;
 /// Tables: that of threads without one of their own, and those of threads.
 const TABLES: u32 = 16;
 
-/// Places that threads may claim beside the first ones.
+/// Places that threads may claim beside the first ones; some more where several come to it at once.
 const MOST_CLAIMED: u32 = 1 << 15;
 /// Places of [`FURTHER`]: one for each site, and those that are claimed.
 pub(super) const MAX_FURTHER: u32 =
@@ -169,22 +169,9 @@ pub(super) fn any_tally(thread: &Thread, site: u32) -> (&'static Tally, bool) {
     if let Some(known) = tally(thread, site) {
         return known;
     }
-    if number_of(thread) == 0 {
-        return (&first.free, false);
-    }
-    match claim(first, site) {
-        Ok(place) => {
-            let entry = Entry::new(place, OWN);
-            cell(thread.table.get(), site).store(entry.0, Relaxed);
-            entry.tally()
-        }
-        Err(refusal) => {
-            // (What a signal handler interrupted may count there still: so the table is nobody's.)
-            if refusal == Refusal::Final {
-                thread.table.set(ENTRIES.load(Relaxed));
-            }
-            (&first.free, false)
-        }
+    match claim(thread, first, site) {
+        Some(own) => own.tally(),
+        None => (&first.free, false),
     }
 }
 
@@ -222,24 +209,20 @@ fn new_first(thread: &Thread, site: u32) -> &'static Further {
     }
 }
 
-/// Why there is no place to claim.
-#[derive(PartialEq, Eq)]
-enum Refusal {
-    /// The file has no room now; the collector makes some.
-    ForNow,
-    /// Too many were claimed.
-    Final,
-}
-
-/// One more place for a site that has its `first`.
-fn claim(first: &'static Further, site: u32) -> Result<u32, Refusal> {
-    let most = |claimed| (claimed < MOST_CLAIMED).then_some(claimed + 1);
-    CLAIMED.fetch_update(Relaxed, Relaxed, most).map_err(|_| Refusal::Final)?;
+/// One more place for a site that has its `first`, for a thread with a table of its own. `None` where the
+/// file has no room for it now (the collector makes some), or too many were claimed.
+fn claim(thread: &Thread, first: &'static Further, site: u32) -> Option<Entry> {
+    if number_of(thread) == 0 {
+        return None;
+    }
+    if CLAIMED.load(Relaxed) >= MOST_CLAIMED {
+        // (What a signal handler interrupted may count there still: so the table is nobody's.)
+        thread.table.set(ENTRIES.load(Relaxed));
+        return None;
+    }
     let more = |used| further_fits(used).then_some(used + 1);
-    let Ok(place) = header().further_count.fetch_update(Relaxed, Relaxed, more) else {
-        CLAIMED.fetch_sub(1, Relaxed);
-        return Err(Refusal::ForNow);
-    };
+    let place = header().further_count.fetch_update(Relaxed, Relaxed, more).ok()?;
+    CLAIMED.fetch_add(1, Relaxed);
     let further = at(place);
     further.owner.store(site + 1, Relaxed);
     let join = |next| {
@@ -248,5 +231,7 @@ fn claim(first: &'static Further, site: u32) -> Result<u32, Refusal> {
     };
     // (It never says no.)
     let _ = first.next.fetch_update(AcqRel, Relaxed, join);
-    Ok(place)
+    let own = Entry::new(place, OWN);
+    cell(thread.table.get(), site).store(own.0, Relaxed);
+    Some(own)
 }
