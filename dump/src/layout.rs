@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64};
 pub const MAGIC: [u8; 8] = *b"\x89PYSHIM\n";
 
 /// Version of the format. A reader refuses another major; a new minor only adds.
-pub const MAJOR: u16 = 3;
+pub const MAJOR: u16 = 4;
 /// See [`MAJOR`].
 pub const MINOR: u16 = 0;
 

@@ -159,7 +159,9 @@ pub enum Record {
         origin: Origin,
         /// Frames were left out at the outer end.
         truncated: bool,
-        /// Innermost first.
+        /// Id of the [`Record::Path`] that has its inner frames; 0: it has all itself.
+        path: u32,
+        /// The others, innermost first.
         frames: Vec<Frame>,
     },
     /// Something that the reader of a report should know.
@@ -174,6 +176,15 @@ pub enum Record {
         /// Its name.
         label: String,
     },
+    /// Native frames that sites have in common.
+    Path {
+        /// Position among the paths of this dump, from 1 on.
+        id: u32,
+        /// Frames were left out at the outer end.
+        truncated: bool,
+        /// Addresses that calls return to, innermost first.
+        pcs: Vec<u64>,
+    },
 }
 
 const PROCESS: u8 = 1;
@@ -184,6 +195,7 @@ const UNLOAD: u8 = 5;
 const SITE: u8 = 6;
 const NOTE: u8 = 7;
 const MARK: u8 = 8;
+const PATH: u8 = 9;
 
 /// Begins a batch with room for so many bytes of records, to be written after what is in it.
 pub fn begin_batch(room: usize) -> Vec<u8> {
@@ -224,16 +236,17 @@ pub struct Damaged;
 
 /// What a writer and a reader of a batch remember of it: neighbouring sites
 /// mostly differ at the inner end, so a site only says how many outer frames
-/// it shares with the one before.
+/// it shares with the one before, and how far its id is from that one's.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
     last: Vec<Frame>,
+    last_id: u32,
 }
 
 impl Context {
     /// Nothing to refer to.
     pub const fn new() -> Context {
-        Context { last: Vec::new() }
+        Context { last: Vec::new(), last_id: 0 }
     }
 }
 
@@ -278,12 +291,14 @@ pub fn write(out: &mut Vec<u8>, context: &mut Context, record: &Record) {
             put(out, *at_ns);
             UNLOAD
         }
-        Record::Site { id, origin, truncated, frames } => {
+        &Record::Site { id, origin, truncated, path, ref frames } => {
             let same = context.last.iter().rev().zip(frames.iter().rev());
             let shared = same.take_while(|(one, other)| one == other).count();
             let others = frames[..frames.len() - shared].iter().copied();
-            put_site(out, (*id, *origin, *truncated), shared, others);
+            let site = SiteHead { id, origin, truncated, path };
+            put_site(out, &site, Beside { id: context.last_id, frames: shared }, others);
             context.last.clone_from(frames);
+            context.last_id = id;
             SITE
         }
         Record::Note { text } => {
@@ -295,34 +310,80 @@ pub fn write(out: &mut Vec<u8>, context: &mut Context, record: &Record) {
             put_bytes(out, label.as_bytes());
             MARK
         }
+        Record::Path { id, truncated, pcs } => {
+            put(out, u64::from(*id));
+            out.push(u8::from(*truncated));
+            put(out, pcs.len() as u64);
+            let mut last = 0;
+            for &pc in pcs {
+                put(out, difference(last, pc));
+                last = pc;
+            }
+            PATH
+        }
     };
     end(out, start, kind);
 }
 
-/// Appends a site, whose writer knows how many outer frames it has in common with the site before
-/// it in the batch; `frames` are the others, innermost first. What `write` remembers is not told.
+/// A site, but for its frames.
+#[derive(Clone, Copy, Debug)]
+pub struct SiteHead {
+    /// As in [`Record::Site`].
+    pub id: u32,
+    /// As in [`Record::Site`].
+    pub origin: Origin,
+    /// As in [`Record::Site`].
+    pub truncated: bool,
+    /// As in [`Record::Site`].
+    pub path: u32,
+}
+
+/// How a site lies beside the one before it in the batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Beside {
+    /// The id of that; 0: there is none.
+    pub id: u32,
+    /// So many outer frames are the same.
+    pub frames: usize,
+}
+
+/// Appends a site, whose writer knows what it has in common with the one before it in the batch; `frames`
+/// are its other frames, innermost first. What `write` remembers is not told.
 pub fn write_site(
     out: &mut Vec<u8>,
-    site: (u32, Origin, bool),
-    shared: usize,
+    site: &SiteHead,
+    beside: Beside,
     frames: impl ExactSizeIterator<Item = Frame>,
 ) {
     let start = begin(out);
-    put_site(out, site, shared, frames);
+    put_site(out, site, beside, frames);
     end(out, start, SITE);
 }
 
 fn put_site(
     out: &mut Vec<u8>,
-    (id, origin, truncated): (u32, Origin, bool),
-    shared: usize,
+    site: &SiteHead,
+    beside: Beside,
     frames: impl ExactSizeIterator<Item = Frame>,
 ) {
-    put(out, u64::from(id));
-    out.push(origin as u8);
-    out.push(u8::from(truncated));
-    put(out, shared as u64);
+    put(out, difference(u64::from(beside.id), u64::from(site.id)));
+    out.push(site.origin as u8 | if site.truncated { TRUNCATED } else { 0 });
+    put(out, u64::from(site.path));
+    put(out, beside.frames as u64);
     put_frames(out, frames);
+}
+
+/// A bit beside the origin.
+const TRUNCATED: u8 = 0x80;
+
+/// A number as its difference to another one that is mostly near it.
+fn difference(from: u64, to: u64) -> u64 {
+    zigzag(to.wrapping_sub(from) as i64)
+}
+
+/// The inverse of [`difference`].
+fn apart(from: u64, difference: u64) -> u64 {
+    from.wrapping_add(unzigzag(difference) as u64)
 }
 
 /// Kind and length of the content, as most have it.
@@ -362,7 +423,7 @@ fn put_frames(out: &mut Vec<u8>, frames: impl ExactSizeIterator<Item = Frame>) {
         match frame {
             Frame::Native { pc } => {
                 // Addresses have 48 bits, so the shift loses nothing.
-                put(out, zigzag(pc.wrapping_sub(last) as i64) << 1);
+                put(out, difference(last, pc) << 1);
                 last = pc;
             }
             Frame::Python { code, instruction, entry } => {
@@ -380,7 +441,7 @@ fn frames(input: &mut Input) -> Option<Vec<Frame>> {
     for _ in 0..count {
         let head = input.int()?;
         frames.push(if head & 1 == 0 {
-            last = last.wrapping_add(unzigzag(head >> 1) as u64);
+            last = apart(last, head >> 1);
             Frame::Native { pc: last }
         } else {
             Frame::Python {
@@ -415,7 +476,7 @@ pub fn read(records: &mut &[u8], context: &mut Context) -> Step {
     let Some(kind) = input.byte() else { return Step::End };
     let Some(content) = input.bytes() else { return Step::Bad };
     *records = input.0;
-    if !(PROCESS..=MARK).contains(&kind) {
+    if !(PROCESS..=PATH).contains(&kind) {
         return Step::Record(None);
     }
     match decode(kind, content, context) {
@@ -453,8 +514,10 @@ fn decode(kind: u8, content: &[u8], context: &mut Context) -> Option<Record> {
         }
         UNLOAD => Record::Unload { id: input.int32()?, at_ns: input.int()? },
         SITE => {
-            let (id, origin) = (input.int32()?, Origin::from_u8(input.byte()?)?);
-            let truncated = input.byte()? != 0;
+            let id = u32::try_from(apart(u64::from(context.last_id), input.int()?)).ok()?;
+            let head = input.byte()?;
+            let (origin, truncated) = (Origin::from_u8(head & !TRUNCATED)?, head & TRUNCATED != 0);
+            let path = input.int32()?;
             let shared = usize::try_from(input.int()?).ok()?;
             let mut frames = frames(input)?;
             let first = context.last.len().checked_sub(shared)?;
@@ -463,10 +526,21 @@ fn decode(kind: u8, content: &[u8], context: &mut Context) -> Option<Record> {
                 return None;
             }
             context.last.clone_from(&frames);
-            Record::Site { id, origin, truncated, frames }
+            context.last_id = id;
+            Record::Site { id, origin, truncated, path, frames }
         }
         NOTE => Record::Note { text: input.text()? },
         MARK => Record::Mark { at_ns: input.int()?, label: input.text()? },
+        PATH => {
+            let (id, truncated) = (input.int32()?, input.byte()? != 0);
+            let count = input.count().filter(|&count| count <= MOST_FRAMES)?;
+            let (mut pcs, mut last) = (Vec::with_capacity(count), 0);
+            for _ in 0..count {
+                last = apart(last, input.int()?);
+                pcs.push(last);
+            }
+            Record::Path { id, truncated, pcs }
+        }
         _ => return None,
     })
 }
@@ -507,6 +581,7 @@ mod tests {
                 id: 12,
                 origin: Origin::PythonLarge,
                 truncated: true,
+                path: 0,
                 frames: vec![
                     Frame::Native { pc: 0x7f00_0000_1234 },
                     Frame::Native { pc: 0x5500_0000_1234 },
@@ -515,17 +590,22 @@ mod tests {
                 ],
             },
             Record::Site {
-                id: 13,
+                id: 11,
                 origin: Origin::Native,
                 truncated: false,
+                path: 300,
                 frames: vec![
-                    Frame::Native { pc: 0x7f00_0000_9999 },
                     Frame::Python { code: 7, instruction: 18, entry: false },
                     Frame::Python { code: u32::MAX >> 1, instruction: 0, entry: true },
                 ],
             },
             Record::Note { text: "no frames".into() },
             Record::Mark { at_ns: 5, label: "warm".into() },
+            Record::Path {
+                id: 300,
+                truncated: true,
+                pcs: vec![0x7f00_0000_9999, 0x5500_0000_1234, 0x7f00_0000_9998],
+            },
         ]
     }
 

@@ -310,7 +310,8 @@ fn definitions() -> Vec<Record> {
             loaded_ns: 5,
         })
     };
-    let site = |id, origin, frames| Record::Site { id, origin, truncated: id == 3, frames };
+    let site =
+        |id, origin, path, frames| Record::Site { id, origin, truncated: id == 3, path, frames };
     let native = |pc| Frame::Native { pc };
     let python = |code, instruction, entry| Frame::Python { code, instruction, entry };
     vec![
@@ -326,10 +327,11 @@ fn definitions() -> Vec<Record> {
         code(1),
         module(0, 0x7f00_0000_0000),
         module(1, 0x7f00_0001_0000),
-        site(1, Origin::PythonSmall, vec![python(0, 6, false), python(1, 2, true)]),
-        site(2, Origin::Native, vec![native(0x7f00_0000_0100), python(1, 2, true)]),
+        site(1, Origin::PythonSmall, 1, vec![python(0, 6, false), python(1, 2, true)]),
+        Record::Path { id: 1, truncated: false, pcs: vec![0x7f00_0000_0200, 0x7f00_0001_0300] },
+        site(2, Origin::Native, 0, vec![native(0x7f00_0000_0100), python(1, 2, true)]),
         Record::Unload { id: 1, at_ns: 70 },
-        site(3, Origin::Mapping, vec![native(0x7f00_0001_0100), native(0x7f00_0000_0100)]),
+        site(3, Origin::Mapping, 1, vec![native(0x7f00_0001_0100), native(0x7f00_0000_0100)]),
         Record::Note { text: "half of it".into() },
         Record::Mark { at_ns: 80, label: "warm".into() },
     ]

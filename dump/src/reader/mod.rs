@@ -55,6 +55,8 @@ pub struct Dump {
     pub texts: Vec<Option<String>>,
     /// Modules in the order of their ids.
     pub modules: Vec<Module>,
+    /// Native frames that sites have in common, by id.
+    pub paths: Vec<Option<Path>>,
     /// Sites by id.
     pub sites: Vec<Site>,
     /// Sentences for the reader of a report.
@@ -173,13 +175,30 @@ pub struct Stack {
     /// Modules with a lower id were known when it was defined; a native address belongs to the latest
     /// of these that holds it.
     pub modules_known: u32,
+    /// Its [`Path`]; 0: none.
+    path: u32,
     innermost: frames::Node,
+}
+
+/// Native frames that sites have in common: their innermost ones.
+#[derive(Clone, Debug)]
+pub struct Path {
+    /// Frames were left out at the outer end.
+    pub truncated: bool,
+    /// Addresses that calls return to, innermost first.
+    pub pcs: Box<[u64]>,
 }
 
 impl Dump {
     /// The frames of a stack of this dump, innermost first.
     pub fn frames(&self, stack: &Stack) -> impl Iterator<Item = Frame> + '_ {
-        self.frames.from(stack.innermost)
+        let path = self.path(stack.path).map_or(&[][..], |path| &path.pcs);
+        let natives = path.iter().map(|&pc| Frame::Native { pc });
+        natives.chain(self.frames.from(stack.innermost))
+    }
+
+    fn path(&self, id: u32) -> Option<&Path> {
+        self.paths.get(id as usize)?.as_ref()
     }
 
     /// A reading of the process, in bytes.

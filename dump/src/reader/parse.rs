@@ -3,7 +3,7 @@
 use core::mem::offset_of;
 
 use super::file::{Arrays, File, Piece};
-use super::{Amount, Dump, Mode, Module, Site, Stack};
+use super::{Amount, Dump, Mode, Module, Path, Site, Stack};
 use crate::blob::{Census, Numbers, SiteNumbers, Timeline};
 use crate::error::Error;
 use crate::layout::{BlobKind, GAUGES, Header, LOSSES};
@@ -40,6 +40,7 @@ impl Dump {
             codes: Vec::new(),
             texts: Vec::new(),
             modules: Vec::new(),
+            paths: Vec::new(),
             sites: Vec::new(),
             notes: Vec::new(),
             marks: Vec::new(),
@@ -172,12 +173,16 @@ impl Dump {
                     module.unloaded_ns = Some(at_ns);
                 }
             }
-            Record::Site { id, origin, truncated, frames } => {
+            Record::Path { id, truncated, pcs } => {
+                place(&mut self.paths, id, Path { truncated, pcs: pcs.into() });
+            }
+            Record::Site { id, origin, truncated, path, frames } => {
                 let modules_known = self.modules_known();
+                let truncated = truncated || self.path(path).is_some_and(|path| path.truncated);
                 // A site may be defined in the log before the header counts it; it has no counters yet.
                 if let Some(site) = self.sites.get_mut(id as usize) {
                     let innermost = self.frames.add(&frames, modules_known)?;
-                    site.stack = Some(Stack { origin, truncated, modules_known, innermost });
+                    site.stack = Some(Stack { origin, truncated, modules_known, path, innermost });
                 }
             }
             Record::Note { text } => {

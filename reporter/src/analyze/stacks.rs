@@ -317,6 +317,33 @@ mod tests {
         assert_eq!(stacks(&[&maker]).list.len(), 2);
     }
 
+    /// A site's frames are those of its path, and then its own; one that got lost leaves the others.
+    #[test]
+    fn sites_share_a_path() {
+        let mut maker = Maker::new();
+        maker.module("/x/lib.so", EXTENSION, 0x1000);
+        let codes = ["load", "save"].map(|name| maker.code("app.py", 1, name));
+        let pcs = vec![EXTENSION + 0x10, EXTENSION + 0x20];
+        maker.record(&Record::Path { id: 1, truncated: true, pcs: pcs.clone() });
+        for (path, code) in [(1, codes[0]), (1, codes[1]), (2, codes[1])] {
+            let id = maker.nameless(Numbers::live(1, 8));
+            let frames = vec![Frame::Python { code, instruction: 0, entry: true }];
+            let (origin, truncated) = (Origin::PythonSmall, false);
+            maker.record(&Record::Site { id, origin, truncated, path, frames });
+        }
+        let dump = maker.dump();
+        let frames = |site: usize| -> Vec<Frame> {
+            dump.frames(dump.sites[site].stack.as_ref().unwrap()).collect()
+        };
+        let own = |code| Frame::Python { code, instruction: 0, entry: true };
+        let path: Vec<Frame> = pcs.iter().map(|&pc| Frame::Native { pc }).collect();
+        assert_eq!(frames(1), [&path[..], &[own(codes[0])]].concat());
+        assert_eq!(frames(2), [&path[..], &[own(codes[1])]].concat());
+        assert_eq!(frames(3), [own(codes[1])]);
+        let cut = [1, 2, 3].map(|site| dump.sites[site].stack.as_ref().unwrap().truncated);
+        assert_eq!(cut, [true, true, false]);
+    }
+
     #[test]
     fn the_shim_is_left_out_at_the_inner_end() {
         let mut maker = Maker::new();

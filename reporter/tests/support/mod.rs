@@ -244,7 +244,7 @@ impl Maker {
     pub fn site(&mut self, origin: Origin, frames: &[Frame], numbers: Numbers) -> u32 {
         let id = self.nameless(numbers);
         let frames = frames.to_vec();
-        self.record(&Record::Site { id, origin, truncated: false, frames });
+        self.record(&Record::Site { id, origin, truncated: false, path: 0, frames });
         id
     }
 

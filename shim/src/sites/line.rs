@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use pyshim_dump::record::{self, Frame, Origin, Record};
+use pyshim_dump::record::{self, Beside, Frame, Record, SiteHead};
 
 use crate::collector;
 use crate::store::{Batch, STORE, Store};
@@ -23,50 +23,47 @@ pub struct Line {
     batch: Batch,
     /// What the channel had no room for.
     backlog: VecDeque<Batch>,
-    /// The stack of the last site in the batch, outermost first.
+    /// The stack of the last site in the batch, outermost first, and its id.
     said: Vec<Frame>,
-    /// So many frames of the Python stack at hand are those of `said`.
+    said_id: u32,
+    /// So many frames of the stack at hand are those of `said`.
     agrees: usize,
 }
 
 impl Line {
     /// Nothing announced yet.
     pub const fn new() -> Line {
-        Line { batch: Batch::NONE, backlog: VecDeque::new(), said: Vec::new(), agrees: 0 }
+        Line {
+            batch: Batch::NONE,
+            backlog: VecDeque::new(),
+            said: Vec::new(),
+            said_id: 0,
+            agrees: 0,
+        }
     }
 
-    /// The Python stack at hand changed but for its `shown` outermost frames.
+    /// The stack at hand changed but for its `shown` outermost frames.
     pub fn agrees_up_to(&mut self, shown: usize) {
         self.agrees = self.agrees.min(shown);
     }
 
-    /// Announces a site: its frames are `python` (the stack at hand, if that is `whole`) and then
-    /// `inner`, outermost first. Only what differs from the site before, if that is in the same
-    /// batch, is written.
-    pub fn announce_site(
-        &mut self,
-        site: (u32, Origin, bool),
-        (python, whole): (&[Frame], bool),
-        inner: impl Iterator<Item = Frame>,
-    ) {
+    /// Announces a site with its `frames` (the stack at hand, if that is `whole`), outermost first. Only
+    /// what differs from the site before, if that is in the same batch, is written.
+    pub fn announce_site(&mut self, site: &SiteHead, frames: &[Frame], whole: bool) {
         if !whole {
             self.agrees = 0;
         }
-        let mut shared = self.agrees.min(python.len()).min(self.said.len());
-        let rest = python.get(shared..).unwrap_or_default();
-        let mut rest = rest.iter().copied().chain(inner).peekable();
-        while let (Some(old), Some(new)) = (self.said.get(shared), rest.peek()) {
-            if old != new {
-                break;
-            }
-            shared += 1;
-            rest.next();
-        }
+        let known = self.agrees.min(frames.len()).min(self.said.len());
+        let rest = frames.get(known..).unwrap_or_default();
+        let alike = self.said.get(known..).unwrap_or_default().iter().zip(rest);
+        let shared = known + alike.take_while(|(old, new)| old == new).count();
+        let fresh = frames.get(shared..).unwrap_or_default();
         self.said.truncate(shared);
-        self.said.extend(rest);
-        self.agrees = if whole { python.len() } else { 0 };
-        let fresh = self.said.get(shared..).unwrap_or_default();
-        record::write_site(self.batch.begun(ROOM), site, shared, fresh.iter().rev().copied());
+        self.said.extend_from_slice(fresh);
+        self.agrees = if whole { frames.len() } else { 0 };
+        let beside = Beside { id: self.said_id, frames: shared };
+        self.said_id = site.id;
+        record::write_site(self.batch.begun(ROOM), site, beside, fresh.iter().rev().copied());
         self.announced();
     }
 
@@ -99,7 +96,7 @@ impl Line {
     /// The batch so far. The next one refers to nothing in it.
     fn end_batch(&mut self) -> Batch {
         self.said.clear();
-        self.agrees = 0;
+        (self.said_id, self.agrees) = (0, 0);
         let mut batch = core::mem::replace(&mut self.batch, Batch::NONE);
         record::end_batch(&mut batch.bytes);
         batch

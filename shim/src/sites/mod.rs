@@ -13,15 +13,15 @@
 
 mod codes;
 mod full;
+mod ids;
 mod line;
 mod raw;
 mod stack;
 
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::Release};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed, Ordering::Release};
 
-use hashbrown::HashTable;
 use pyshim_dump::layout::Lost;
-use pyshim_dump::record::{Frame, Origin, Record};
+use pyshim_dump::record::{Frame, Origin, Record, SiteHead};
 
 use crate::guard::Guard;
 use crate::hash::mix;
@@ -35,6 +35,7 @@ use crate::{heap, life};
 
 use codes::{Codes, Forgotten};
 use full::FullStack;
+use ids::Ids;
 use line::Line;
 pub use raw::{era, find, key, part, shard_now};
 use stack::PythonStack;
@@ -46,14 +47,7 @@ pub const NOWHERE: u32 = 0;
 pub static ORIGINS: [AtomicU8; store::MAX_SITES as usize] =
     [const { AtomicU8::new(0) }; store::MAX_SITES as usize];
 
-/// The canonical key of each site.
-static CANONICAL: [AtomicU64; store::MAX_SITES as usize] =
-    [const { AtomicU64::new(0) }; store::MAX_SITES as usize];
-
-/// The canonical key of a site that has one; it is a hash.
-fn canonical_of(site: &u32) -> u64 {
-    CANONICAL.get(*site as usize).map_or(0, |key| key.load(Relaxed))
-}
+const _: () = assert!(store::MAX_SITES <= ids::MOST);
 
 /// From so many sites on, native frames no longer multiply the sites of Python blocks.
 const MANY_SITES: u32 = 120_000;
@@ -74,7 +68,10 @@ fn most_frames() -> usize {
 pub struct Sites {
     table: raw::Writer,
     /// Sites, to be found by their canonical keys.
-    canonical: HashTable<u32>,
+    canonical: Ids,
+    /// What was announced of native stacks, by their keys, and the id of the last one.
+    paths: Ids,
+    last_path: u32,
     codes: Codes,
     line: Line,
     native: native::Stack,
@@ -89,7 +86,9 @@ pub struct Sites {
 /// See [`Sites`].
 pub static SITES: SpinLock<Sites> = SpinLock::new(Sites {
     table: raw::Writer::new(),
-    canonical: HashTable::new(),
+    canonical: Ids::new(),
+    paths: Ids::new(),
+    last_path: 0,
     codes: Codes::new(),
     line: Line::new(),
     native: native::Stack::new(),
@@ -171,10 +170,12 @@ impl Sites {
             place.extent = Extent::Off;
             self.say_many();
         }
+        self.paths.expect(place.native);
         let gathered = self.gather(guard, &place, key);
         let canonical = self.canonical_key(&place, &gathered);
-        let known = self.canonical.find(canonical, |site| canonical_of(site) == canonical);
-        let site = match known.copied() {
+        self.canonical.expect(canonical);
+        let path = self.path(guard, &place);
+        let site = match self.canonical.find(canonical) {
             Some(site) => site,
             None => {
                 if !store::has_room() && !STORE.lock().make_room() {
@@ -185,11 +186,8 @@ impl Sites {
                 if let Some(slot) = ORIGINS.get(site as usize) {
                     slot.store(place.origin as u8, Relaxed);
                 }
-                if let Some(key) = CANONICAL.get(site as usize) {
-                    key.store(canonical, Relaxed);
-                    self.canonical.insert_unique(canonical, site, canonical_of);
-                }
-                self.announce_site(site, &place, &gathered);
+                self.canonical.enter(canonical, site);
+                self.announce_site(site, &place, path, &gathered);
                 site
             }
         };
@@ -235,13 +233,6 @@ impl Sites {
             // The stack before was of another kind.
             agrees = 0;
         }
-        if place.extent == Extent::Leaf {
-            let (anchor, native) = (place.anchor, &mut self.native);
-            if !paths::recall(guard, anchor, place.hint, place.walked, native) {
-                native::unwind(guard, anchor, native::Stop::new(anchor, place.top), native);
-                truncated |= native.truncated;
-            }
-        }
         self.line.agrees_up_to(agrees);
         let most = most_frames();
         let cut = self.python.shown().len() > most;
@@ -265,13 +256,35 @@ impl Sites {
         if place.extent == Extent::Leaf { mix(canonical, place.native) } else { canonical }
     }
 
-    fn announce_site(&mut self, site: u32, place: &Place, gathered: &Gathered) {
-        // Every native frame lies above the innermost Python frame.
-        let natives = if place.extent == Extent::Leaf { self.native.frames() } else { &[] };
-        let natives = natives.iter().rev().map(|&(pc, _)| Frame::Native { pc });
+    /// The id of the native frames above the innermost Python frame, which are announced if they were
+    /// not; 0: there is none.
+    fn path(&mut self, guard: &Guard, place: &Place) -> u32 {
+        if place.extent != Extent::Leaf {
+            return 0;
+        }
+        if let Some(path) = self.paths.find(place.native) {
+            return path;
+        }
+        let id = self.last_path + 1;
+        if id >= ids::MOST {
+            store::lose(Lost::Definitions);
+            return 0;
+        }
+        let (anchor, native) = (place.anchor, &mut self.native);
+        if !paths::recall(guard, anchor, place.hint, place.walked, native) {
+            native::unwind(guard, anchor, native::Stop::new(anchor, place.top), native);
+        }
+        let pcs = self.native.frames().iter().map(|&(pc, _)| pc).collect();
+        self.announce(&Record::Path { id, truncated: self.native.truncated, pcs });
+        self.paths.enter(place.native, id);
+        self.last_path = id;
+        id
+    }
+
+    fn announce_site(&mut self, id: u32, place: &Place, path: u32, gathered: &Gathered) {
         let frames = kept(&self.python, &self.full, place.extent);
-        let told = (gathered.told(frames), !gathered.cut);
-        self.line.announce_site((site, place.origin, gathered.truncated), told, natives);
+        let site = SiteHead { id, origin: place.origin, truncated: gathered.truncated, path };
+        self.line.announce_site(&site, gathered.told(frames), !gathered.cut);
     }
 
     /// Hands a definition to the collector.
@@ -302,7 +315,9 @@ impl Sites {
     /// In a forked child, which begins a dump of its own.
     pub fn reset(&mut self) {
         self.table.forget_all();
-        self.canonical = HashTable::new();
+        self.canonical.forget();
+        self.paths.forget();
+        self.last_path = 0;
         self.codes = Codes::new();
         self.python.clear();
         self.full.clear();
