@@ -152,3 +152,36 @@ fn frames_of_any_size() {
 fn more_blocks_than_a_word_holds() {
     check("exact_many.c", &["-pthread"]);
 }
+
+/// What one library allocated is not told as what another did that was loaded where it had been.
+#[test]
+fn libraries_at_one_address() {
+    let program = compile("plugins.c", &[]);
+    let library = |size: u64| {
+        let flags = ["-shared", "-fPIC", &format!("-DSIZE={size}")];
+        (compile("plugins.c", &flags).to_str().expect("a path").to_owned(), size)
+    };
+    let [one, other] = [library(100), library(1000)];
+    for native in ["leaf", "full"] {
+        let turns = [&one, &other, &one, &one, &other];
+        let run = Run::new([&program]).env("PYSHIM_FOLLOW", "all").env("PYSHIM_NATIVE", native);
+        let ran = turns.iter().fold(run, |run, (path, _)| run.arg(path)).shim().success();
+        let (stdout, dump) = (ran.stdout(), ran.dump());
+        let places: Vec<&str> = stdout.lines().collect();
+        assert!(places.iter().all(|place| *place == places[0]), "not one address: {stdout}");
+        for (path, size) in [&one, &other] {
+            let blocks = turns.iter().filter(|(turn, _)| turn == path).count() as u64 * 100;
+            let expected = Amount { blocks, bytes: blocks * size };
+            let of_library = |stack: &Stack| {
+                dump.frames(stack).any(|frame| {
+                    let Frame::Native { pc } = frame else { return false };
+                    dump.module_of(stack, pc - 1).is_some_and(|it| it.loaded.path == *path)
+                })
+            };
+            let sites =
+                dump.sites.iter().filter(|site| site.stack.as_ref().is_some_and(of_library));
+            let found = sites.fold(Amount::default(), |sum, site| sum + site.totals.live());
+            assert_eq!(found, expected, "{native}: {path}");
+        }
+    }
+}

@@ -125,10 +125,14 @@ impl Keeper {
                 sites.announce(&Record::Unload { id: id as u32, at_ns: now_ns });
             }
         }
+        let mut replaced = false;
         for module in look.loaded {
             if self.known.iter().any(|(known, here)| *here && *known == module) {
                 continue;
             }
+            let mut before = self.known.iter().rev().map(|(known, _)| known);
+            let before = before.find(|it| it.start < module.end && module.start < it.end);
+            replaced |= before.is_some_and(|before| *before != module);
             sites.announce(&Record::Module(Module {
                 id: self.known.len() as u32,
                 path: String::from_utf8_lossy(&module.path).into_owned(),
@@ -145,6 +149,9 @@ impl Keeper {
             // Another file may be mapped where the old one was.
             native::forget_rules();
             sites::forget_raw_keys();
+        }
+        if replaced {
+            sites::code_replaced();
         }
     }
 }

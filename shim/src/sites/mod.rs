@@ -58,6 +58,9 @@ const MANY_SITES: u32 = 120_000;
 /// tests of arrays have 25,000).
 const CUTS: [(u32, usize); 4] = [(225_000, 1), (218_000, 2), (210_000, 4), (200_000, 8)];
 
+/// As often as that, all stacks are defined anew because some of them may mean something else.
+const MOST_REPLACEMENTS: u32 = 64;
+
 /// Python frames that the next site keeps.
 fn most_frames() -> usize {
     let count = store::site_count();
@@ -79,6 +82,8 @@ pub struct Sites {
     full: FullStack,
     said_many: bool,
     said_cut: bool,
+    /// How often a program file came to lie where another one had been.
+    replacements: u32,
     /// A block came through Python's hooks while Python ran: so they are in place, and stay.
     heard_python: bool,
 }
@@ -96,6 +101,7 @@ pub static SITES: SpinLock<Sites> = SpinLock::new(Sites {
     full: FullStack::new(),
     said_many: false,
     said_cut: false,
+    replacements: 0,
     heard_python: false,
 });
 
@@ -312,6 +318,22 @@ impl Sites {
         }
     }
 
+    /// A program file lies where another one did: what has the same addresses is not the same.
+    fn code_replaced(&mut self) {
+        self.replacements += 1;
+        if self.replacements <= MOST_REPLACEMENTS {
+            self.table.forget_all();
+            self.canonical.forget();
+            self.paths.forget();
+        } else if self.replacements == MOST_REPLACEMENTS + 1 {
+            let text = format!(
+                "more than {MOST_REPLACEMENTS} times a program file came to lie where another had been: \
+                 from there on native frames of one may be shown as those of the other"
+            );
+            self.announce(&Record::Note { text });
+        }
+    }
+
     /// In a forked child, which begins a dump of its own.
     pub fn reset(&mut self) {
         self.table.forget_all();
@@ -324,6 +346,7 @@ impl Sites {
         self.line = Line::new();
         self.said_many = false;
         self.said_cut = false;
+        self.replacements = 0;
     }
 }
 
@@ -356,6 +379,11 @@ pub fn forget_codes() {
     sites.python.clear();
     sites.full.clear();
     sites.table.forget_all();
+}
+
+/// See [`Sites::code_replaced`].
+pub fn code_replaced() {
+    SITES.lock().code_replaced();
 }
 
 /// Program files changed place: addresses of native code may mean something else now.
