@@ -188,17 +188,20 @@ pub fn allocate(fd: i32, offset: u64, len: u64) -> Result<(), Errno> {
     }
 }
 
-/// What `posix_fallocate` does on a file system that cannot reserve.
-fn write_zeros(fd: i32, offset: u64, len: u64) -> Result<(), Errno> {
-    let zeros = [0u8; 4096];
+/// What `posix_fallocate` does on a file system that cannot reserve; also has the kernel take the pages
+/// of what was reserved, many at a time, where the first touch of each would cost it a fault.
+pub fn write_zeros(fd: i32, offset: u64, len: u64) -> Result<(), Errno> {
+    let zeros = vec![0u8; ZEROS.min(len as usize)];
     let mut done = 0;
     while done < len {
-        let part = (len - done).min(4096) as usize;
+        let part = (len - done).min(ZEROS as u64) as usize;
         write_at(fd, offset + done, zeros.get(..part).unwrap_or_default())?;
         done += part as u64;
     }
     Ok(())
 }
+
+const ZEROS: usize = 64 << 10;
 
 /// Makes a file longer, without taking room on disk.
 pub fn truncate(fd: i32, len: u64) -> Result<(), Errno> {
