@@ -303,15 +303,42 @@ pub struct SiteNumbers {
     pub last: Amount,
 }
 
+/// How an amount of a site stands to what was allocated there. Mostly nothing of it was freed, or all.
+mod stands {
+    /// It is nothing.
+    pub const NONE: u8 = 0;
+    /// It is as much.
+    pub const ALL: u8 = 1;
+    /// It is what was not freed.
+    pub const LEFT: u8 = 2;
+    /// It is told.
+    pub const OTHERWISE: u8 = 3;
+}
+
 impl Numbers {
     /// The bytes of the blob for these sites.
     pub fn encode(sites: impl ExactSizeIterator<Item = SiteNumbers>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(sites.len() * 12);
+        let mut out = Vec::with_capacity(sites.len() * 6);
         put(&mut out, sites.len() as u64);
-        for site in sites {
-            for amount in [site.totals.allocated, site.totals.freed, site.peak, site.last] {
-                put(&mut out, amount.blocks);
-                put(&mut out, amount.bytes);
+        for SiteNumbers { totals, peak, last } in sites {
+            let put_amount = |out: &mut Vec<u8>, amount: Amount| {
+                put(out, amount.blocks);
+                put(out, amount.bytes);
+            };
+            let stands = |amount: Amount, left: Amount| match amount {
+                Amount { blocks: 0, bytes: 0 } => stands::NONE,
+                _ if amount == totals.allocated => stands::ALL,
+                _ if amount == left => stands::LEFT,
+                _ => stands::OTHERWISE,
+            };
+            let (nothing, live) = (Amount::default(), totals.live());
+            let others = [(totals.freed, nothing), (peak, live), (last, live)];
+            let others = others.map(|(amount, left)| (stands(amount, left), amount));
+            let [freed, peak, last] = others.map(|(stands, _)| stands);
+            out.push(freed | peak << 2 | last << 4);
+            put_amount(&mut out, totals.allocated);
+            for (_, amount) in others.iter().filter(|(stands, _)| *stands == stands::OTHERWISE) {
+                put_amount(&mut out, *amount);
             }
         }
         out
@@ -323,9 +350,20 @@ impl Numbers {
         let count = input.count()?;
         let mut sites = Vec::with_capacity(count);
         for _ in 0..count {
-            let mut amount = || Some(Amount { blocks: input.int()?, bytes: input.int()? });
-            let totals = Totals { allocated: amount()?, freed: amount()? };
-            sites.push(SiteNumbers { totals, peak: amount()?, last: amount()? });
+            let head = input.byte()?;
+            let mut told = || Some(Amount { blocks: input.int()?, bytes: input.int()? });
+            let allocated = told()?;
+            let mut amount = |at: u8, left: Amount| {
+                Some(match head >> at & 3 {
+                    stands::NONE => Amount::default(),
+                    stands::ALL => allocated,
+                    stands::LEFT => left,
+                    _ => told()?,
+                })
+            };
+            let totals = Totals { allocated, freed: amount(0, Amount::default())? };
+            let (peak, last) = (amount(2, totals.live())?, amount(4, totals.live())?);
+            sites.push(SiteNumbers { totals, peak, last });
         }
         Some(Numbers { sites })
     }
@@ -339,6 +377,29 @@ fn buckets(input: &mut Input) -> Option<Vec<(u16, u64)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_come_back() {
+        let some = [(0, 0), (1, 48), (3, 100), (4, 148), (5, u64::MAX), (7, 248)];
+        let amount = |at: usize| Amount { blocks: some[at].0, bytes: some[at].1 };
+        let all = (0..6usize.pow(4)).map(|at| SiteNumbers {
+            totals: Totals { allocated: amount(at % 6), freed: amount(at / 6 % 6) },
+            peak: amount(at / 36 % 6),
+            last: amount(at / 216),
+        });
+        let sites: Vec<SiteNumbers> = all.collect();
+        let bytes = Numbers::encode(sites.iter().copied());
+        assert_eq!(Numbers::decode(&bytes), Some(Numbers { sites: sites.clone() }));
+        assert_eq!(Numbers::decode(&bytes[..bytes.len() - 1]), None);
+        // As most are: nothing is told but what was allocated.
+        let live = |freed| {
+            let totals = Totals { allocated: amount(3), freed };
+            SiteNumbers { totals, peak: totals.live(), last: totals.live() }
+        };
+        for freed in [amount(0), amount(3)] {
+            assert_eq!(Numbers::encode([live(freed)].into_iter()).len(), 1 + 1 + 1 + 2);
+        }
+    }
 
     fn point(at_ms: u64, changes: &[(u32, u64)]) -> Point {
         let changes =
