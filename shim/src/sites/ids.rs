@@ -8,7 +8,7 @@
 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::ops::Range;
 
-use crate::live::SITE_BITS;
+use crate::store::MAX_SITES;
 use crate::sys;
 
 /// See the module.
@@ -22,7 +22,8 @@ pub struct Ids {
 }
 
 /// Ids are below this.
-pub const MOST: u32 = 1 << SITE_BITS;
+pub const MOST: u32 = MAX_SITES;
+const _: () = assert!(MOST.is_power_of_two());
 
 const FIRST_SLOTS: usize = 1 << 10;
 const MOST_SLOTS: usize = 2 * MOST as usize;

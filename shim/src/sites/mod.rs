@@ -47,8 +47,6 @@ pub const NOWHERE: u32 = 0;
 pub static ORIGINS: [AtomicU8; store::MAX_SITES as usize] =
     [const { AtomicU8::new(0) }; store::MAX_SITES as usize];
 
-const _: () = assert!(store::MAX_SITES <= ids::MOST);
-
 /// From so many sites on, native frames no longer multiply the sites of Python blocks.
 const MANY_SITES: u32 = 120_000;
 
