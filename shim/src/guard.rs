@@ -39,9 +39,9 @@ pub struct Thread {
     /// State of the generator that draws samples.
     pub random: Cell<u64>,
     /// The hash of the Python stack that the quick way leaves to the long way; 0: it left none.
-    pub walked: Cell<u64>,
+    pub python_key: Cell<u64>,
     /// That of the native stack, where full ones are recorded.
-    pub walked_native: Cell<u64>,
+    pub native_key: Cell<u64>,
 }
 
 /// As much as is reserved below.

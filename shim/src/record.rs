@@ -53,13 +53,13 @@ pub fn allocated(
     anchor: Anchor,
     lock: Lock,
 ) {
-    let walked = (guard.thread.walked.take(), guard.thread.walked_native.take());
+    let known = (guard.thread.python_key.take(), guard.thread.native_key.take());
     let weight = match sample::draw(guard, size) {
         sample::Draw::All => None,
         sample::Draw::Taken(weight) => Some(weight),
         sample::Draw::Passed => return,
     };
-    let site = site(guard, origin, anchor, lock, walked);
+    let site = site(guard, origin, anchor, lock, known);
     if !entered(address, size, site) {
         return;
     }
@@ -162,41 +162,32 @@ pub fn not_gone(address: usize, block: &live::Block) {
     }
 }
 
-/// The site of an allocation at `anchor`. `walked`: the hashes of the Python stack and of the full native
+/// The site of an allocation at `anchor`. `known`: the hashes of the Python stack and of the full native
 /// one, each if it is known; else 0.
 #[inline(always)]
-pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock, walked: (u64, u64)) -> u32 {
+pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock, known: (u64, u64)) -> u32 {
     let top = walk::top(guard, lock);
     let Key { mut hash, top: mut hint } = walk::NO_KEY;
     // (A closure would be a function of its own.)
     if let Some(top) = &top {
-        let key = match walked.0 {
+        let key = match known.0 {
             0 => top.key(),
             hash => Key { hash, top: top.word() },
         };
         (hash, hint) = (key.hash, key.top);
     }
     let extent = extent();
-    let (native, walked_native) = match extent {
+    let (native, at_hand) = match extent {
         Extent::Off => (0, false),
         Extent::Leaf => paths::key(guard, anchor, top, hint),
-        Extent::Full if walked.1 != 0 => (walked.1, false),
+        Extent::Full if known.1 != 0 => (known.1, false),
         Extent::Full => (paths::full_key(guard, anchor, top, hint), false),
     };
     let key = sites::key(hash, native, origin);
     match sites::find(key) {
         Some(site) => site,
         None => {
-            let place = Place {
-                anchor,
-                top,
-                python: hash,
-                native,
-                walked: walked_native,
-                hint,
-                extent,
-                origin,
-            };
+            let place = Place { anchor, top, python: hash, native, at_hand, hint, extent, origin };
             sites::define(guard, &place, key)
         }
     }

@@ -64,10 +64,10 @@ fn place_key(anchor: Anchor, hint: u64) -> u64 {
     scatter(hint ^ native.rotate_left(32))
 }
 
-/// The frames of the path that [`key`] found at this very call, or has `walked`, without repetitions;
+/// The frames of the path that [`key`] found at this very call, without repetitions; `at_hand` if it said so.
 /// `false` if it is not kept.
-pub fn recall(guard: &Guard, anchor: Anchor, hint: u64, walked: bool, out: &mut Stack) -> bool {
-    if walked && let Some(cache) = of(guard) {
+pub fn recall(guard: &Guard, anchor: Anchor, hint: u64, at_hand: bool, out: &mut Stack) -> bool {
+    if at_hand && let Some(cache) = of(guard) {
         out.copy(cache.frames());
         return true;
     }
@@ -112,7 +112,7 @@ pub fn recall_all(
     true
 }
 
-/// Key of the native stack at `anchor`, and whether that was walked. `hint` should differ where the native
+/// Key of the native stack at `anchor`, and whether its frames are at hand. `hint` should differ where the native
 /// path is likely to (the Python instruction that runs).
 #[inline(always)]
 pub fn key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> (u64, bool) {
@@ -125,7 +125,7 @@ pub fn key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> (u6
         }
     }
     let learned = learn(guard, anchor, Stop::new(anchor, python), key, false);
-    (learned.hash, learned.walked)
+    (learned.hash, learned.at_hand)
 }
 
 /// A part of a full stack. It is kept in parts: what is inside the innermost evaluation loop, which is
@@ -267,7 +267,7 @@ fn full_site(
     let native = known_parts(cache, path, anchor);
     let site = native.and_then(|native| sites::find(sites::key(python, native, origin)));
     site.or_else(|| {
-        guard.thread.walked_native.set(native.unwrap_or_default());
+        guard.thread.native_key.set(native.unwrap_or_default());
         unknown(guard, python)
     })
 }
@@ -291,7 +291,7 @@ fn known_parts(cache: &PathCache, path: &Path, anchor: Anchor) -> Option<u64> {
 #[cold]
 #[inline(never)]
 fn unknown(guard: &Guard, python: u64) -> Option<u32> {
-    guard.thread.walked.set(python);
+    guard.thread.python_key.set(python);
     None
 }
 
@@ -300,8 +300,8 @@ struct Learned {
     hash: u64,
     /// Where the next part of a full stack begins, if it is one.
     further: Option<Further>,
-    /// It was walked, and the cache has its frames at hand.
-    walked: bool,
+    /// It was walked, so that the cache has its frames at hand.
+    at_hand: bool,
 }
 
 /// Walks, and keeps the path.
@@ -313,7 +313,7 @@ fn learn(guard: &Guard, anchor: Anchor, stop: Stop, key: u64, full: bool) -> Lea
             Some(fresh) => cache = fresh,
             None => {
                 let walked = walk(anchor, stop, full, |_, _| {});
-                return Learned { hash: walked.hash, further: walked.further, walked: false };
+                return Learned { hash: walked.hash, further: walked.further, at_hand: false };
             }
         }
     }
@@ -324,7 +324,7 @@ fn learn(guard: &Guard, anchor: Anchor, stop: Stop, key: u64, full: bool) -> Lea
         Ok(path) => {
             // SAFETY: the path was found to be there.
             let further = if full { unsafe { path.further(anchor) } } else { None };
-            return Learned { hash: path.hash, further, walked: false };
+            return Learned { hash: path.hash, further, at_hand: false };
         }
         Err(missed) => missed,
     };
@@ -338,7 +338,7 @@ fn learn(guard: &Guard, anchor: Anchor, stop: Stop, key: u64, full: bool) -> Lea
         }
     }
     cache.keep(&missed, path);
-    Learned { hash: walked.hash, further: walked.further, walked: true }
+    Learned { hash: walked.hash, further: walked.further, at_hand: true }
 }
 
 /// What a walk found.

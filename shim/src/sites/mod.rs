@@ -117,8 +117,8 @@ pub struct Place {
     pub python: u64,
     /// The key of the native stack ([`paths::key`]).
     pub native: u64,
-    /// Whether that was walked.
-    pub walked: bool,
+    /// Whether that was walked just now, so that its frames are at hand.
+    pub at_hand: bool,
     /// Where the native stack was looked up ([`paths::key`]).
     pub hint: u64,
     /// How much of the native stack is recorded.
@@ -275,7 +275,7 @@ impl Sites {
             return 0;
         }
         let (anchor, native) = (place.anchor, &mut self.native);
-        if !paths::recall(guard, anchor, place.hint, place.walked, native) {
+        if !paths::recall(guard, anchor, place.hint, place.at_hand, native) {
             native::unwind(guard, anchor, native::Stop::new(anchor, place.top), native);
         }
         let pcs = self.native.frames().iter().map(|&(pc, _)| pc).collect();
