@@ -14,6 +14,7 @@ use pyshim_dump::record::Origin;
 use crate::guard::{self, Guard};
 use crate::native::paths;
 use crate::native::{Anchor, Extent};
+use crate::python::state;
 use crate::python::walk::{self, Key};
 use crate::sites::{self, Place, SEVERAL_LOCKS};
 use crate::store::Side;
@@ -195,6 +196,7 @@ pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock, known: (u
 
 #[inline(always)]
 fn add(site: u32, side: Side, amounts: (u64, u64), lock: Lock) {
+    let held = lock == Lock::Held || state::holds_lock();
     let alone = !SEVERAL_LOCKS.load(Relaxed);
-    store::add_any(site, side, amounts, lock == Lock::Held, alone);
+    store::add_any(site, side, amounts, held, alone);
 }
