@@ -64,8 +64,8 @@ fn place_key(anchor: Anchor, hint: u64) -> u64 {
     scatter(hint ^ native.rotate_left(32))
 }
 
-/// The frames of the path that [`key`] found at this very call, without repetitions; `at_hand` if it said so.
-/// `false` if it is not kept.
+/// The frames of the path that [`key`] found at this very call, without repetitions; `at_hand` as it
+/// said. `false` if it is not kept.
 pub fn recall(guard: &Guard, anchor: Anchor, hint: u64, at_hand: bool, out: &mut Stack) -> bool {
     if at_hand && let Some(cache) = of(guard) {
         out.copy(cache.frames());
@@ -112,8 +112,8 @@ pub fn recall_all(
     true
 }
 
-/// Key of the native stack at `anchor`, and whether its frames are at hand. `hint` should differ where the native
-/// path is likely to (the Python instruction that runs).
+/// Key of the native stack at `anchor`, and whether its frames are at hand. `hint` should differ where
+/// the native path is likely to (the Python instruction that runs).
 #[inline(always)]
 pub fn key(guard: &Guard, anchor: Anchor, python: Option<Top>, hint: u64) -> (u64, bool) {
     let key = place_key(anchor, hint);

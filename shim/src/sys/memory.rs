@@ -19,13 +19,17 @@ pub fn reserve_for_file(len: usize) -> Result<*mut u8, Errno> {
     // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
     let base =
         unsafe { syscall(libc::SYS_mmap, [0, len, prot as usize, flags as usize, usize::MAX, 0])? };
-    if len >= 2 << 20 {
-        // SAFETY: the range was mapped just above; the advice changes no content.
-        let _ = unsafe {
-            syscall(libc::SYS_madvise, [base, len, libc::MADV_NOHUGEPAGE as usize, 0, 0, 0])
-        };
-    }
+    use_small_pages(base, len);
     Ok(base as *mut u8)
+}
+
+/// Has the kernel use no large pages for a new range of our own.
+fn use_small_pages(base: usize, len: usize) {
+    if len >= LARGE_PAGE {
+        let advice = libc::MADV_NOHUGEPAGE as usize;
+        // SAFETY: the advice changes no content.
+        let _ = unsafe { syscall(libc::SYS_madvise, [base, len, advice, 0, 0, 0]) };
+    }
 }
 
 /// As [`reserve`], from the start of a large page on.
@@ -93,6 +97,7 @@ pub unsafe fn map_zero_over(at: *mut u8, len: usize) -> Result<(), Errno> {
     unsafe {
         syscall(libc::SYS_mmap, [at as usize, len, prot as usize, flags as usize, usize::MAX, 0])?;
     }
+    use_small_pages(at as usize, len);
     Ok(())
 }
 
