@@ -88,7 +88,7 @@ pub fn reallocate(
 ) -> Option<*mut c_void> {
     let guard = enter(domain)?;
     let place = live::look(block)?;
-    let held = domain.lock() == Lock::Held || state::holds_lock();
+    let held = domain.lock().is_held();
     let counter = store::counter(guard.thread, place.site, Side::Went, held)?;
     if !peak::shrink_simply(guard.thread, place.size) {
         return None;
@@ -172,9 +172,10 @@ pub fn freed(address: usize, lock: Lock) -> bool {
         return false;
     }
     let Some(place) = live::look(address) else { return false };
-    let held = lock == Lock::Held || state::holds_lock();
     let thread = guard::thread();
-    let Some(counter) = store::counter(thread, place.site, Side::Went, held) else { return false };
+    let Some(counter) = store::counter(thread, place.site, Side::Went, lock.is_held()) else {
+        return false;
+    };
     if !peak::shrink_simply(thread, place.size) {
         return false;
     }

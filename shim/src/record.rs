@@ -29,6 +29,14 @@ pub enum Lock {
     Unknown,
 }
 
+impl Lock {
+    /// Whether it does, as far as the thread can tell.
+    #[inline(always)]
+    pub fn is_held(self) -> bool {
+        self == Lock::Held || state::holds_lock()
+    }
+}
+
 /// How much of native stacks is recorded: an [`Extent`].
 pub static EXTENT: AtomicU8 = AtomicU8::new(Extent::Leaf as u8);
 
@@ -196,7 +204,6 @@ pub fn site(guard: &Guard, origin: Origin, anchor: Anchor, lock: Lock, known: (u
 
 #[inline(always)]
 fn add(site: u32, side: Side, amounts: (u64, u64), lock: Lock) {
-    let held = lock == Lock::Held || state::holds_lock();
     let alone = !SEVERAL_LOCKS.load(Relaxed);
-    store::add_any(site, side, amounts, held, alone);
+    store::add_any(site, side, amounts, lock.is_held(), alone);
 }

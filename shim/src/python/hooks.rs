@@ -528,7 +528,7 @@ fn before_free(lock: Lock) {
     }
     // (Nor that of a thread's state, which is a raw block.)
     if (state::finalizing() != 0 || sites::SEVERAL_LOCKS.load(Relaxed))
-        && (lock == Lock::Held || state::holds_lock())
+        && lock.is_held()
         && let Some(guard) = Guard::enter()
     {
         life::check_final(&guard);
