@@ -6,7 +6,6 @@
 //! looks at the whole key. It grows in place: no page is touched for a smaller table first.
 
 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-use core::ops::Range;
 
 use crate::store::MAX_SITES;
 use crate::sys;
@@ -17,8 +16,6 @@ pub struct Ids {
     /// So many slots are in use: a power of two, or none. No more than three quarters are full.
     slots: usize,
     full: usize,
-    /// The ids that were given, and may be found.
-    given: Range<u32>,
 }
 
 /// Ids are below this.
@@ -72,7 +69,7 @@ fn tag(key: u64) -> u32 {
 impl Ids {
     /// None given.
     pub const fn new() -> Ids {
-        Ids { memory: None, slots: 0, full: 0, given: 0..0 }
+        Ids { memory: None, slots: 0, full: 0 }
     }
 
     /// Has the place of a key come from memory.
@@ -115,15 +112,14 @@ impl Ids {
         let tables = memory.tables_mut();
         let Some(place) = tables.keys.get_mut(id as usize) else { return };
         *place = key;
-        let first = if self.full == 0 { id } else { self.given.start };
-        self.given = first..id + 1;
         self.full += 1;
         if self.full * 4 <= self.slots * 3 {
             return tables.put(self.slots, key, id);
         }
         tables.slots.get_mut(..self.slots).unwrap_or_default().fill(0);
         self.slots = (self.slots * 2).clamp(FIRST_SLOTS, MOST_SLOTS);
-        for id in self.given.clone() {
+        // (What was forgotten has no key, nor have ids that were left out.)
+        for id in 1..=id {
             if let Some(&key) = tables.keys.get(id as usize).filter(|key| **key != 0) {
                 tables.put(self.slots, key, id);
             }
