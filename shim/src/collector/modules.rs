@@ -145,13 +145,10 @@ impl Keeper {
             self.known.push((module, true));
         }
         drop(sites);
-        if look.unloaded {
-            // Another file may be mapped where the old one was.
+        if look.unloaded || replaced {
+            // Another file may be mapped where the old one was, or is.
             native::forget_rules();
-            sites::forget_raw_keys();
-        }
-        if replaced {
-            sites::code_replaced();
+            sites::files_changed(replaced);
         }
     }
 }

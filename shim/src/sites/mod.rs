@@ -316,11 +316,10 @@ impl Sites {
         }
     }
 
-    /// A program file lies where another one did: what has the same addresses is not the same.
+    /// What has the same addresses is not the same any more.
     fn code_replaced(&mut self) {
         self.replacements += 1;
         if self.replacements <= MOST_REPLACEMENTS {
-            self.table.forget_all();
             self.canonical.forget();
             self.paths.forget();
         } else if self.replacements == MOST_REPLACEMENTS + 1 {
@@ -379,12 +378,12 @@ pub fn forget_codes() {
     sites.table.forget_all();
 }
 
-/// See [`Sites::code_replaced`].
-pub fn code_replaced() {
-    SITES.lock().code_replaced();
-}
-
-/// Program files changed place: addresses of native code may mean something else now.
-pub fn forget_raw_keys() {
-    SITES.lock().table.forget_all();
+/// Program files went, or one lies where another one did (`replaced`): addresses of native code may mean
+/// something else now, or do.
+pub fn files_changed(replaced: bool) {
+    let mut sites = SITES.lock();
+    sites.table.forget_all();
+    if replaced {
+        sites.code_replaced();
+    }
 }
