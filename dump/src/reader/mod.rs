@@ -55,8 +55,6 @@ pub struct Dump {
     pub texts: Vec<Option<String>>,
     /// Modules in the order of their ids.
     pub modules: Vec<Module>,
-    /// Native frames that sites have in common, by id.
-    pub paths: Vec<Option<Path>>,
     /// Sites by id.
     pub sites: Vec<Site>,
     /// Sentences for the reader of a report.
@@ -75,6 +73,7 @@ pub struct Dump {
     pub snapshots: Snapshots,
     /// Bytes of the file.
     pub file_len: u64,
+    paths: Vec<Option<Path>>,
     frames: frames::Tree,
     gauges: [u64; GAUGES],
     lost: [u64; LOSSES],
@@ -182,11 +181,11 @@ pub struct Stack {
 
 /// Native frames that sites have in common: their innermost ones.
 #[derive(Clone, Debug)]
-pub struct Path {
+struct Path {
     /// Frames were left out at the outer end.
-    pub truncated: bool,
+    truncated: bool,
     /// Addresses that calls return to, innermost first.
-    pub pcs: Box<[u64]>,
+    pcs: Box<[u64]>,
 }
 
 impl Dump {

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use pyshim_dump::record::{self, Beside, Frame, Record, SiteHead};
+use pyshim_dump::record::{self, Before, Frame, Record, SiteHead};
 
 use crate::collector;
 use crate::store::{Batch, STORE, Store};
@@ -61,9 +61,9 @@ impl Line {
         self.said.truncate(shared);
         self.said.extend_from_slice(fresh);
         self.agrees = if whole { frames.len() } else { 0 };
-        let beside = Beside { id: self.said_id, frames: shared };
+        let before = Before { id: self.said_id, frames: shared };
         self.said_id = site.id;
-        record::write_site(self.batch.begun(ROOM), site, beside, fresh.iter().rev().copied());
+        record::write_site(self.batch.begun(ROOM), site, before, fresh.iter().rev().copied());
         self.announced();
     }
 
