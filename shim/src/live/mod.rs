@@ -17,6 +17,7 @@
 //! | mid   | 128..4096  | 128    | 8 bytes  |
 //! | large | 4096..     | 4096   | 16 bytes |
 
+mod ahead;
 mod here;
 mod quick;
 mod visit;
@@ -28,6 +29,7 @@ use core::sync::atomic::{
 use crate::epoch::{self, Birth, GENERATION_AT};
 use crate::sys;
 
+pub use ahead::arena_came;
 pub use here::{HERE, SHIFT, may_hold};
 use here::{came, went};
 pub use quick::{enter, look};
@@ -331,9 +333,12 @@ mod tests {
     use super::*;
     use crate::epoch::GENERATION_COUNT;
 
-    /// One test, because the table is one for the process.
+    /// The table is one for the process: one test at a time.
+    pub(super) static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
     #[test]
     fn blocks_of_every_size_come_back() {
+        let _turn = TURN.lock().unwrap();
         assert!(prepare());
         let base = 0x5555_0000_0000usize;
         let birth = epoch::birth(epoch::now().epoch());

@@ -129,8 +129,12 @@ impl PathCache {
     fn map(size: usize) -> Option<*mut PathCache> {
         let [nodes, pieces, len] = PathCache::offsets(size);
         let base = sys::reserve_aligned(len).ok()?;
+        let nodes_at = base.wrapping_add(nodes);
         if pieces - nodes >= sys::LARGE_PAGE {
-            sys::use_large_pages(base.wrapping_add(nodes), pieces - nodes);
+            sys::use_large_pages(nodes_at, pieces - nodes);
+        } else if size > 0 {
+            // Those of a smaller one will lie all over them.
+            sys::take_pages(nodes_at, pieces - nodes);
         }
         // SAFETY: a zeroed mapping of `len` bytes, aligned to a page, so that the cache and each array
         // lie inside it and are aligned; zero is valid for what the arrays hold, and for all of the
@@ -140,7 +144,7 @@ impl PathCache {
             use core::slice::from_raw_parts_mut;
             let cache: *mut PathCache = base.cast();
             (&raw mut (*cache).trie).write(Trie {
-                nodes: from_raw_parts_mut(base.add(nodes).cast(), SIZES[size].0),
+                nodes: from_raw_parts_mut(nodes_at.cast(), SIZES[size].0),
                 mask: (SIZES[size].0 - 1) * size_of::<Node>(),
                 pieces: from_raw_parts_mut(base.add(pieces).cast(), SIZES[size].1),
                 used: 0,

@@ -159,7 +159,7 @@ fn make_room(learning: &mut Learning) {
         return empty(learning);
     }
     let count = (old.len() * 2).max(FIRST_SLOTS);
-    let Ok(memory) = sys::reserve(count * size_of::<[AtomicU64; 2]>()) else {
+    let Ok(memory) = sys::reserve_taken(count * size_of::<[AtomicU64; 2]>()) else {
         return empty(learning);
     };
     // SAFETY: that many zeroed pairs, mapped for good.

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use crate::collector::gauges::ARENAS;
 use crate::guard::Guard;
-use crate::heap;
 use crate::real::symbol;
 use crate::spin::SpinLock;
+use crate::{heap, life, live, sample};
 
 /// `PyObjectArenaAllocator` (`cpython/objimpl.h`).
 #[repr(C)]
@@ -83,6 +83,9 @@ unsafe extern "C" fn arena_alloc(context: *mut c_void, size: usize) -> *mut c_vo
     let arena = unsafe { (below.alloc)(below.context, size) };
     if !arena.is_null() {
         ARENAS.fetch_add(size as u64, Relaxed);
+        if life::recording() && !sample::is_on() {
+            live::arena_came(arena as usize, size);
+        }
         if !heap::exhausted() {
             KNOWN.lock().insert(arena as usize, size);
         }

@@ -117,7 +117,11 @@ impl Ids {
             return tables.put(self.slots, key, id);
         }
         tables.slots.get_mut(..self.slots).unwrap_or_default().fill(0);
-        self.slots = (self.slots * 2).clamp(FIRST_SLOTS, MOST_SLOTS);
+        let old = self.slots;
+        self.slots = (old * 2).clamp(FIRST_SLOTS, MOST_SLOTS);
+        // Those that are new will be in use all over.
+        let more = tables.slots.get(old..self.slots).unwrap_or_default();
+        sys::take_pages(more.as_ptr().cast(), size_of_val(more));
         // (What was forgotten has no key, nor have ids that were left out.)
         for id in 1..=id {
             if let Some(&key) = tables.keys.get(id as usize).filter(|key| **key != 0) {

@@ -94,7 +94,7 @@ pub fn find(key: u64) -> Option<u32> {
 impl RawTable {
     fn new(slots: usize) -> Option<RawTable> {
         let each = size_of::<AtomicU64>() + size_of::<AtomicU32>();
-        let memory = sys::reserve(slots * each).ok()?;
+        let memory = sys::reserve_taken(slots * each).ok()?;
         // (Past the slots, in the same mapping.)
         let lows = memory.wrapping_add(slots * size_of::<AtomicU64>());
         let (slots_at, lows) = (memory.cast_const().cast(), lows.cast_const().cast());

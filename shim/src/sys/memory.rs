@@ -55,6 +55,23 @@ pub fn use_large_pages(at: *const u8, len: usize) {
     let _ = unsafe { syscall(libc::SYS_madvise, [at as usize, len, advice, 0, 0, 0]) };
 }
 
+/// As [`reserve`], for what will be in use all over.
+pub fn reserve_taken(len: usize) -> Result<*mut u8, Errno> {
+    let base = reserve(len)?;
+    take_pages(base, len);
+    Ok(base)
+}
+
+/// Takes the pages of a range of our own before they are touched: half as expensive as one by one where
+/// each is read before it is written, which is two page faults. A kernel before 5.14 does not know how,
+/// and the range stays as it was.
+pub fn take_pages(at: *const u8, len: usize) {
+    let (start, end) = (at as usize & !4095, (at as usize + len).next_multiple_of(4096));
+    let advice = libc::MADV_POPULATE_WRITE as usize;
+    // SAFETY: the advice changes no content.
+    let _ = unsafe { syscall(libc::SYS_madvise, [start, end - start, advice, 0, 0, 0]) };
+}
+
 /// The kernel's large pages on this architecture.
 pub const LARGE_PAGE: usize = 2 << 20;
 
