@@ -1,9 +1,12 @@
 """Forks a hundred times beside eight threads that allocate."""
 import os
+import sys
 import threading
 def keep(): return bytes(1000)
 def of_child(): return bytes(2000)
 
+# Threads take turns often, so that forks come between them, and soon.
+sys.setswitchinterval(0.0002)
 stop = threading.Event()
 def churn():
     while not stop.is_set():
