@@ -16,6 +16,7 @@ use core::ffi::c_void;
 use pyshim_dump::record::Origin;
 
 use crate::guard::{self, Guard};
+use crate::live::Look;
 use crate::native::{Anchor, paths};
 use crate::python::hooks::PYMALLOC_LARGEST;
 use crate::python::{state, walk};
@@ -69,12 +70,17 @@ pub fn allocate(
     anchor: Anchor,
     real: impl FnOnce() -> *mut c_void,
 ) -> Option<*mut c_void> {
-    let guard = enter(domain)?;
-    let block = real();
-    if !block.is_null() {
-        came(&guard, domain, block as usize, size, anchor);
+    match enter(domain) {
+        Way::Quick(guard) => {
+            let block = real();
+            if !block.is_null() {
+                came(&guard, domain, block as usize, size, anchor);
+            }
+            Some(block)
+        }
+        Way::Inside => Some(real()),
+        Way::Long => None,
     }
-    Some(block)
 }
 
 /// Has the real allocator move a block, and records it; `None`: nothing was done, the long way.
@@ -86,8 +92,8 @@ pub fn reallocate(
     anchor: Anchor,
     real: impl FnOnce() -> *mut c_void,
 ) -> Option<*mut c_void> {
-    let guard = enter(domain)?;
-    let place = live::look(block)?;
+    let Way::Quick(guard) = enter(domain) else { return None };
+    let Look::Here(place) = live::look(block) else { return None };
     let held = domain.lock().is_held();
     let counter = store::counter(guard.thread, place.site, Side::Went, held)?;
     if !peak::shrink_simply(guard.thread, place.size) {
@@ -106,16 +112,26 @@ pub fn reallocate(
     Some(moved)
 }
 
-/// From here on a signal handler that allocates must not meet what is under way. `None` where the
-/// long way has something to see to before the block is made.
+/// How an allocation goes on.
+enum Way {
+    /// From here on a signal handler that allocates must not meet what is under way.
+    Quick(Guard),
+    /// What asks is inside the shim: an allocator that another one has asked. Theirs is one block.
+    Inside,
+    /// There is something to see to before the block is made.
+    Long,
+}
+
 #[inline(always)]
-fn enter(domain: Domain) -> Option<Guard> {
+fn enter(domain: Domain) -> Way {
     if !gate::is_plain_exact() || state::finalizing() != 0 {
-        return None;
+        return Way::Long;
     }
-    let guard = Guard::enter()?;
-    let is_time = domain.lock() == Lock::Unknown && life::untended() && !guard.thread.is_calm();
-    (!is_time).then_some(guard)
+    let Some(guard) = Guard::enter() else { return Way::Inside };
+    if domain.lock() == Lock::Unknown && life::untended() && !guard.thread.is_calm() {
+        return Way::Long;
+    }
+    Way::Quick(guard)
 }
 
 /// Records a block that was made.
@@ -161,25 +177,41 @@ fn site(guard: &Guard, domain: Domain, size: usize, anchor: Anchor) -> Option<(u
     Some((paths::quick_site(guard, expected, anchor, python, domain.origin(size))?, held))
 }
 
-/// Counts a block that is about to be freed; `false`: nothing was done, the long way.
+/// What [`freed`] did.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Freed {
+    /// It counted the block.
+    Counted,
+    /// Nothing, and there is nothing to do: such a block is not recorded. (A large one of Python's was
+    /// counted where Python's allocator was asked to free it, which asks the C library's.)
+    Unknown,
+    /// Nothing: the long way.
+    Not,
+}
+
+/// Counts a block that is about to be freed.
 #[inline(always)]
-pub fn freed(address: usize, lock: Lock) -> bool {
+pub fn freed(address: usize, lock: Lock) -> Freed {
     if !gate::is_plain_exact() {
-        return false;
+        return Freed::Not;
     }
     // The teardown's first free must not be counted before stock was taken.
     if state::stock_is_due() {
-        return false;
+        return Freed::Not;
     }
-    let Some(place) = live::look(address) else { return false };
+    let place = match live::look(address) {
+        Look::Here(place) => place,
+        Look::Unknown => return Freed::Unknown,
+        Look::Special => return Freed::Not,
+    };
     let thread = guard::thread();
     let Some(counter) = store::counter(thread, place.site, Side::Went, lock.is_held()) else {
-        return false;
+        return Freed::Not;
     };
     if !peak::shrink_simply(thread, place.size) {
-        return false;
+        return Freed::Not;
     }
     place.clear();
     counter.add_one(place.size);
-    true
+    Freed::Counted
 }

@@ -13,7 +13,7 @@ use pyshim_dump::record::Origin;
 use crate::gate::{GATE, drawn, unless_drawn, unless_gated, unless_known};
 use crate::guard::{Guard, INSIDE, UNTIL_SAMPLE};
 use crate::native::Anchor;
-use crate::quick::{self, Domain};
+use crate::quick::{self, Domain, Freed};
 use crate::record::{self, Lock};
 use crate::{life, live, real};
 
@@ -177,21 +177,6 @@ fn allocate(size: usize, sp: usize, bp: usize, real: impl FnOnce() -> *mut c_voi
     block
 }
 
-/// The quick way, or else `the_long_way`.
-#[inline(always)]
-fn allocate_quickly(
-    size: usize,
-    sp: usize,
-    bp: usize,
-    real: impl FnOnce() -> *mut c_void,
-    the_long_way: impl FnOnce() -> *mut c_void,
-) -> *mut c_void {
-    match quick::allocate(Domain::Native, size, Anchor { sp, bp }, real) {
-        Some(block) => block,
-        None => the_long_way(),
-    }
-}
-
 #[inline(always)]
 fn real_malloc(size: usize) -> *mut c_void {
     match real::malloc() {
@@ -218,7 +203,10 @@ unsafe extern "C" fn malloc_at(size: usize, sp: usize, bp: usize) -> *mut c_void
     fn the_long_way(size: usize, sp: usize, bp: usize) -> *mut c_void {
         allocate(size, sp, bp, || real_malloc(size))
     }
-    allocate_quickly(size, sp, bp, || real_malloc(size), || the_long_way(size, sp, bp))
+    match quick::allocate(Domain::Native, size, Anchor { sp, bp }, || real_malloc(size)) {
+        Some(block) => block,
+        None => the_long_way(size, sp, bp),
+    }
 }
 
 unsafe extern "C" fn calloc_at(count: usize, size: usize, sp: usize, bp: usize) -> *mut c_void {
@@ -228,7 +216,10 @@ unsafe extern "C" fn calloc_at(count: usize, size: usize, sp: usize, bp: usize) 
     }
     let total = count.wrapping_mul(size);
     let real = || real_calloc(count, size);
-    allocate_quickly(total, sp, bp, real, || the_long_way(count, size, sp, bp))
+    match quick::allocate(Domain::Native, total, Anchor { sp, bp }, real) {
+        Some(block) => block,
+        None => the_long_way(count, size, sp, bp),
+    }
 }
 
 unsafe extern "C" fn aligned_alloc_at(
@@ -366,7 +357,10 @@ fn realloc_nothing(size: usize, sp: usize, bp: usize) -> *mut c_void {
         allocate(size, sp, bp, || real_realloc(core::ptr::null_mut(), size))
     }
     let real = || real_realloc(core::ptr::null_mut(), size);
-    allocate_quickly(size, sp, bp, real, || the_long_way(size, sp, bp))
+    match quick::allocate(Domain::Native, size, Anchor { sp, bp }, real) {
+        Some(block) => block,
+        None => the_long_way(size, sp, bp),
+    }
 }
 
 #[inline(always)]
@@ -420,10 +414,12 @@ unsafe fn leave_pool(
 }
 
 unsafe extern "C" fn free_behind(block: *mut c_void) {
-    if !quick::freed(block as usize, Lock::Unknown) {
-        return free_the_long_way(block);
-    }
-    if let Some(free) = real::free() {
+    let is_real = match quick::freed(block as usize, Lock::Unknown) {
+        Freed::Counted => true,
+        Freed::Unknown => real::early_size(block).is_none(),
+        Freed::Not => return free_the_long_way(block),
+    };
+    if is_real && let Some(free) = real::free() {
         // SAFETY: the program's own call.
         unsafe { free(block) };
     }

@@ -32,7 +32,7 @@ use crate::sys;
 pub use ahead::arena_came;
 pub use here::{HERE, SHIFT, may_hold};
 use here::{came, went};
-pub use quick::{enter, look};
+pub use quick::{Look, enter, look};
 pub use visit::{rename, visit, visit_addresses};
 
 /// Addresses that one leaf serves.

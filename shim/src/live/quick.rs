@@ -76,25 +76,39 @@ impl Place {
     }
 }
 
-/// Finds a block that is about to be freed, in a process that records; `None`: it is not there, or there is more to it.
+/// What is known of a block that is about to be freed.
+pub enum Look {
+    /// It may simply be taken out.
+    Here(Place),
+    /// Nothing: it was recorded by another address, or not at all.
+    Unknown,
+    /// There is more to it.
+    Special,
+}
+
+/// Finds a block that is about to be freed, in a process that records.
 #[inline(always)]
-pub fn look(address: usize) -> Option<Place> {
-    let (leaf, unit) = leaf_of(address)?;
+pub fn look(address: usize) -> Look {
+    let Some((leaf, unit)) = leaf_of(address) else { return Look::Unknown };
     let place = &leaf.small[unit & (SMALL_SLOTS - 1)];
     let slot = place.load(Relaxed);
     if slot != 0 {
+        if epoch::is_special(slot >> GENERATION_AT) {
+            return Look::Special;
+        }
         let size = (slot >> SMALL_SIZE_AT) as usize & (MID_SIZE - 1);
-        let place = Place { site: slot & SITE_MASK, size, slot: Slot::Small(place, slot) };
-        return (!epoch::is_special(slot >> GENERATION_AT)).then_some(place);
+        return Look::Here(Place { site: slot & SITE_MASK, size, slot: Slot::Small(place, slot) });
     }
     let place = mid(leaf, address);
     let slot = place.load(Relaxed);
-    if slot == 0 || (slot >> MID_OFFSET_AT) & 7 != mid_offset(address) || slot & WATCHED != 0 {
-        return None;
+    if slot == 0 || (slot >> MID_OFFSET_AT) & 7 != mid_offset(address) {
+        let slot = large(leaf, address)[0].load(Relaxed);
+        let is_here = slot != 0 && (slot >> LARGE_OFFSET_AT) & 0xff == large_offset(address);
+        return if is_here { Look::Special } else { Look::Unknown };
     }
-    if ((slot >> EPOCH_AT) as u16) < epoch::FORKED_AT.load(Relaxed) {
-        return None;
+    if slot & WATCHED != 0 || ((slot >> EPOCH_AT) as u16) < epoch::FORKED_AT.load(Relaxed) {
+        return Look::Special;
     }
     let size = (slot >> SIZE_AT) as usize & (LARGE_SIZE - 1);
-    Some(Place { site: slot as u32 & SITE_MASK, size, slot: Slot::Mid(place, slot) })
+    Look::Here(Place { site: slot as u32 & SITE_MASK, size, slot: Slot::Mid(place, slot) })
 }

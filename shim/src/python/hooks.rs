@@ -17,7 +17,7 @@ use crate::collector;
 use crate::guard::Guard;
 use crate::life;
 use crate::native::Anchor;
-use crate::quick::{self, Domain};
+use crate::quick::{self, Domain, Freed};
 use crate::real::symbol;
 use crate::record::{self, Lock};
 use crate::{gate, sample, sites, snapshot, store, sys};
@@ -497,7 +497,7 @@ macro_rules! frees {
                 // SAFETY: as above.
                 unsafe { (below.free)(below.context, block) }
             }
-            if !quick::freed(block as usize, $domain.lock()) {
+            if quick::freed(block as usize, $domain.lock()) == Freed::Not {
                 // SAFETY: our caller's promises.
                 return unsafe { the_long_way(context, block) };
             }
