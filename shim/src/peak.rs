@@ -87,14 +87,15 @@ fn count_down(countdown: &Cell<usize>, size: usize) -> bool {
 #[cold]
 #[inline(never)]
 fn keep_on(thread: &Thread, change: i64) -> bool {
-    let half = SHARE.load(Relaxed) as i64 / 2;
+    let share = SHARE.load(Relaxed) as i64;
     let kept = kept(thread).wrapping_add(change);
+    let left = share - kept.abs();
     // A thread of which nothing is known yet must be.
-    if thread.known.get() == 0 || change.abs() > half || kept.abs() > half {
+    if thread.known.get() == 0 || change.abs() > share || left < share / 4 {
         return false;
     }
-    thread.may_grow.set((half - kept.min(0)) as usize);
-    thread.may_shrink.set((half + kept.max(0)) as usize);
+    thread.may_grow.set((left - kept.min(0)) as usize);
+    thread.may_shrink.set((left + kept.max(0)) as usize);
     true
 }
 
