@@ -65,11 +65,11 @@ pub fn take() -> Vec<u8> {
         set(Gauge::LibcFree, info.fordblks as u64);
     }
     let smaps = sys::read_file(b"/proc/self/smaps\0");
-    let shares = shares(&String::from_utf8_lossy(&smaps), mappings::covered);
+    let shares = shares(&String::from_utf8_lossy(&smaps), mappings::covered, sys::own_touched);
     set(Gauge::Mapped, shares.mapped);
     set(Gauge::Code, shares.files);
     set(Gauge::Stacks, shares.stacks);
-    set(Gauge::Shim, shares.dump + sys::own_resident());
+    set(Gauge::Shim, shares.shim);
     set(Gauge::Rss, shares.total);
     set(Gauge::MemoryLimit, memory_limit());
     let status = sys::read_file(b"/proc/self/status\0");
@@ -84,21 +84,27 @@ struct Shares {
     total: u64,
     files: u64,
     stacks: u64,
-    dump: u64,
+    shim: u64,
     mapped: u64,
 }
 
 /// Adds up resident pages by what is mapped. `covered` says how many bytes of a range the program
 /// mapped itself; where the kernel made one area of several mappings, that part of its pages counts.
-fn shares(smaps: &str, covered: impl Fn(usize, usize) -> usize) -> Shares {
+/// `touched` says how many bytes in the pages of a range are of our own mappings, and touched.
+fn shares(
+    smaps: &str,
+    covered: impl Fn(usize, usize) -> usize,
+    touched: impl Fn(usize, usize) -> u64,
+) -> Shares {
     let mut shares = Shares::default();
     let mut kind = "";
     let mut dump = false;
-    let (mut len, mut own) = (0, 0);
+    let (mut area, mut own) = ((0usize, 0usize), 0);
     for line in smaps.lines() {
         if let Some(rest) = line.strip_prefix("Rss:") {
             let bytes = kib(rest);
             shares.total += bytes;
+            let len = area.1.saturating_sub(area.0);
             let mapped = match own {
                 0 => 0,
                 _ if own >= len => bytes,
@@ -108,15 +114,15 @@ fn shares(smaps: &str, covered: impl Fn(usize, usize) -> usize) -> Shares {
             let bytes = bytes - mapped;
             match kind {
                 "[stack]" => shares.stacks += bytes,
-                _ if dump => shares.dump += bytes,
+                _ if dump => shares.shim += bytes,
                 path if path.starts_with('/') => shares.files += bytes,
-                _ => {}
+                _ => shares.shim += touched(area.0, area.1).min(bytes),
             }
         } else if line.as_bytes().first().is_some_and(|byte| !byte.is_ascii_uppercase()) {
             // address perms offset device inode path
             let mut fields = line.split_ascii_whitespace();
-            let range = fields.next().and_then(range).unwrap_or((0, 0));
-            (len, own) = (range.1.saturating_sub(range.0), covered(range.0, range.1));
+            area = fields.next().and_then(range).unwrap_or((0, 0));
+            own = covered(area.0, area.1);
             let permissions = fields.next().unwrap_or("");
             kind = fields.nth(3).unwrap_or("");
             // The only files mapped shared and writable that we count as ours are dumps.
@@ -154,6 +160,8 @@ Rss:                  32 kB
 Rss:                 256 kB
 7f90-7fb0 r--p 00000000 fe:00 14 /data
 Rss:                 128 kB
+7fc0-7fd0 rw-p 00000000 00:00 0
+Rss:                 512 kB
 7ffd-7fff rw-p 00000000 00:00 0 [stack]
 Rss:                  64 kB
 ";
@@ -162,11 +170,18 @@ Rss:                  64 kB
             0x7f90 => 0x8,
             _ => 0,
         };
-        let shares = shares(text, own);
+        // Ours are parts of the program's areas, and pages that were only read.
+        let touched = |start, _| match start {
+            0x7f40 => 8 << 10,
+            0x7f60 | 0x7ffd => 4 << 10,
+            0x7fc0 => 2048 << 10,
+            _ => 0,
+        };
+        let shares = shares(text, own, touched);
         assert_eq!(shares.mapped, (256 + 32) << 10);
         assert_eq!(shares.files, (8 + 96) << 10);
-        assert_eq!(shares.dump, 16 << 10);
+        assert_eq!(shares.shim, (16 + 8 + 512) << 10);
         assert_eq!(shares.stacks, 64 << 10);
-        assert_eq!(shares.total, (120 + 256 + 128) << 10);
+        assert_eq!(shares.total, (120 + 256 + 128 + 512) << 10);
     }
 }

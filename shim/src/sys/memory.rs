@@ -173,16 +173,18 @@ pub fn own_mappings() -> Vec<(usize, usize)> {
     ranges
 }
 
-/// Resident bytes of our own mappings.
-pub fn own_resident() -> u64 {
+/// Bytes of our own mappings in `start..end` that are there: of pages that were only read too, which the
+/// kernel does not count as resident.
+pub fn own_touched(start: usize, end: usize) -> u64 {
     let mut bytes = 0;
     for [at, size] in &MAPPINGS {
         let (base, len) = (at.load(Relaxed), size.load(Relaxed));
-        if base == 0 || len == 0 {
+        let (from, to) = (base.max(start), (base + len).next_multiple_of(4096).min(end));
+        if base == 0 || from >= to {
             continue;
         }
-        let mut pages = vec![0u8; len.div_ceil(4096)];
-        if resident(base as *const u8, &mut pages) {
+        let mut pages = vec![0u8; (to - from) / 4096];
+        if resident(from as *const u8, &mut pages) {
             bytes += pages.iter().filter(|page| **page & 1 != 0).count() as u64 * 4096;
         }
     }
