@@ -331,3 +331,32 @@ fn ages_are_told() {
         assert_eq!(told, 4);
     });
 }
+
+/// The most that lived, and what did: known to 1 %, or for sites to 4 % where a program is starting.
+#[test]
+fn the_peak_is_told() {
+    on_every_interpreter(|python| {
+        for allocator in ["pymalloc", "malloc"] {
+            let ran = compare(|| Run::python(python, "peaks.py").env("PYTHONMALLOC", allocator));
+            let said: Vec<u64> =
+                ran.stdout().split_whitespace().map(|it| it.parse().expect("a number")).collect();
+            let [ground, wave] = said[..] else { panic!("{said:?}") };
+            let dump = ran.dump();
+            let all = |wanted: &dyn Fn(&str) -> bool| {
+                let sites = dump.sites.iter();
+                let own = sites.filter(|&it| wanted(function(&dump, it).map_or("", |it| it.0)));
+                own.fold(Amount::default(), |sum, site| sum + site.peak)
+            };
+            let cache = if has_look_up_cache(&dump) { 2 } else { 0 };
+            let found = (all(&|name| name == "ground"), all(&|name| name == "wave"));
+            let what = format!("CPython {}, {allocator}: {found:?}", python.version);
+            assert!((ground..=ground + cache).contains(&found.0.blocks), "{what}");
+            assert!((wave - wave / 25..=wave + cache).contains(&found.1.blocks), "{what}");
+            // What is not known beforehand hardly changed meanwhile.
+            let rest = all(&|name| name != "ground" && name != "wave").bytes;
+            let truth = ground * LARGE + wave * 10_033 + rest;
+            let seen = dump.peak_seen;
+            assert!(seen.abs_diff(truth) < truth / 100, "{what}: {seen} instead of {truth}");
+        }
+    });
+}
