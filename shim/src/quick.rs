@@ -6,7 +6,8 @@
 //! ```
 //!
 //! It knows the ordinary alone: a stack that was seen before, a block of the live table's small
-//! classes. Whatever else it meets it leaves untouched, for the long way ([`crate::record`]), which
+//! classes; and one that an outer allocator asked for, which is nothing to count. Whatever else it meets it
+//! leaves untouched, for the long way ([`crate::record`]), which
 //! does the same and knows all: before the block is made, or with the block in hand. So every look
 //! comes before the first thing that changes. Where the thread holds the interpreter lock, additions
 //! to a site's counters are plain ones: for native blocks too; and where it has counters of its own.
