@@ -65,7 +65,9 @@ pub fn take() -> Vec<u8> {
         set(Gauge::LibcFree, info.fordblks as u64);
     }
     let smaps = sys::read_file(b"/proc/self/smaps\0");
-    let shares = shares(&String::from_utf8_lossy(&smaps), mappings::covered, sys::own_touched);
+    let own = sys::own_mappings();
+    let touched = |start, end| sys::touched_bytes_within(&own, start, end);
+    let shares = shares(&String::from_utf8_lossy(&smaps), mappings::covered, touched);
     set(Gauge::Mapped, shares.mapped);
     set(Gauge::Code, shares.files);
     set(Gauge::Stacks, shares.stacks);

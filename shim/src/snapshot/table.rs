@@ -41,11 +41,7 @@ pub fn table(map: &Map, nodes: &Nodes, inputs: &Inputs) -> Table {
         let own: u64 = if region.resident == 0 {
             0
         } else {
-            inputs
-                .own
-                .iter()
-                .map(|&(from, to)| resident(from.max(region.start), to.min(region.end)))
-                .sum()
+            sys::touched_bytes_within(&inputs.own, region.start, region.end)
         };
         let own = own.min(left);
         left -= own;
@@ -74,7 +70,7 @@ pub fn table(map: &Map, nodes: &Nodes, inputs: &Inputs) -> Table {
             Backing::Anonymous | Backing::Brk => {
                 let mut rest = *region;
                 if let Some((_, end)) = map.image_part(at) {
-                    let part = resident(region.start, end).min(left);
+                    let part = sys::touched_bytes(region.start, end).min(left);
                     table.add(MemoryKind::Code, part);
                     left -= part;
                     rest.start = end;
@@ -117,7 +113,7 @@ impl Table {
     ) {
         for &(start, len, _) in &inputs.mappings {
             let (from, to) = (start.max(region.start), (start + len).min(region.end));
-            let part = resident(from, to).min(left);
+            let part = sys::touched_bytes(from, to).min(left);
             self.add(MemoryKind::Mapped, part);
             left -= part;
         }
@@ -128,16 +124,12 @@ impl Table {
                 } else {
                     region.end
                 };
-                let part = resident(region.start, top).min(left);
+                let part = sys::touched_bytes(region.start, top).min(left);
                 self.add(MemoryKind::Stacks, part);
                 left -= part;
             }
         }
-        let mut arenas = 0;
-        for &(from, to) in &inputs.arenas {
-            arenas += resident(from.max(region.start), to.min(region.end));
-        }
-        let arenas = arenas.min(left);
+        let arenas = sys::touched_bytes_within(&inputs.arenas, region.start, region.end).min(left);
         let live = live(region, nodes, inputs);
         if arenas > 0 {
             let used = live.0.python.min(arenas);
@@ -177,7 +169,7 @@ impl Table {
             resident: whole,
             live: python + native,
             blocks: live.1.blocks,
-            top: resident(end, region.end).min(left),
+            top: sys::touched_bytes(end, region.end).min(left),
         });
     }
 }
@@ -192,7 +184,8 @@ fn live(region: &Region, nodes: &Nodes, inputs: &Inputs) -> (Live, Live) {
             arenas.next();
         }
         let in_arena = arenas.peek().is_some_and(|arena| arena.0 <= address);
-        let bytes = if len >= LARGE { resident(address, address + len) } else { len as u64 };
+        let bytes =
+            if len >= LARGE { sys::touched_bytes(address, address + len) } else { len as u64 };
         let origin = origin(nodes.site[node as usize]);
         let sum = if in_arena { &mut inside } else { &mut outside };
         sum.blocks += 1;
@@ -207,17 +200,4 @@ fn live(region: &Region, nodes: &Nodes, inputs: &Inputs) -> (Live, Live) {
 
 fn origin(site: u32) -> Option<Origin> {
     Origin::from_u8(ORIGINS.get(site as usize)?.load(Relaxed))
-}
-
-/// Resident bytes of a range, by whole pages.
-fn resident(from: usize, to: usize) -> u64 {
-    let (from, to) = (from & !4095, to.next_multiple_of(4096));
-    if from >= to {
-        return 0;
-    }
-    let mut pages = vec![0u8; (to - from) / 4096];
-    match sys::resident(from as *const u8, &mut pages) {
-        true => pages.iter().filter(|page| **page & 1 != 0).count() as u64 * 4096,
-        false => 0,
-    }
 }

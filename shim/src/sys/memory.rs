@@ -173,24 +173,6 @@ pub fn own_mappings() -> Vec<(usize, usize)> {
     ranges
 }
 
-/// Bytes of our own mappings in `start..end` that are there: of pages that were only read too, which the
-/// kernel does not count as resident.
-pub fn own_touched(start: usize, end: usize) -> u64 {
-    let mut bytes = 0;
-    for [at, size] in &MAPPINGS {
-        let (base, len) = (at.load(Relaxed), size.load(Relaxed));
-        let (from, to) = (base.max(start), (base + len).next_multiple_of(4096).min(end));
-        if base == 0 || from >= to {
-            continue;
-        }
-        let mut pages = vec![0u8; (to - from) / 4096];
-        if resident(from as *const u8, &mut pages) {
-            bytes += pages.iter().filter(|page| **page & 1 != 0).count() as u64 * 4096;
-        }
-    }
-    bytes
-}
-
 /// Which pages of a range have been touched: one byte a page, low bit set.
 pub fn resident(at: *const u8, pages: &mut [u8]) -> bool {
     // SAFETY: the kernel writes one byte for each page of the range, and `pages` has as many.
@@ -201,6 +183,25 @@ pub fn resident(at: *const u8, pages: &mut [u8]) -> bool {
         )
         .is_ok()
     }
+}
+
+/// Bytes of a range that have been touched, by whole pages: with those that were only read, which the kernel
+/// does not count as resident.
+pub fn touched_bytes(from: usize, to: usize) -> u64 {
+    let (from, to) = (from & !4095, to.next_multiple_of(4096));
+    if from >= to {
+        return 0;
+    }
+    let mut pages = vec![0u8; (to - from) / 4096];
+    match resident(from as *const u8, &mut pages) {
+        true => pages.iter().filter(|page| **page & 1 != 0).count() as u64 * 4096,
+        false => 0,
+    }
+}
+
+/// The same of those parts of `ranges`, starts and ends, that lie in `start..end`.
+pub fn touched_bytes_within(ranges: &[(usize, usize)], start: usize, end: usize) -> u64 {
+    ranges.iter().map(|&(from, to)| touched_bytes(from.max(start), to.min(end))).sum()
 }
 
 /// Copies memory of this process that may not be mapped.
