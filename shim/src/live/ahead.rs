@@ -8,32 +8,33 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::{LEAF_SPAN, SMALL_SLOTS, leaf, new_leaf, small};
+use super::{LEAF_SPAN, leaf, new_leaf, small};
 use crate::sys;
 
 /// The last arena; null before the first, and in a child of a fork it is the parent's.
 static LAST: AtomicUsize = AtomicUsize::new(0);
-static LAST_LEN: AtomicUsize = AtomicUsize::new(0);
 
+/// Arenas have this size or more. From 3.11 on pieces of Python's own stacks are asked for as they are.
+const SMALLEST: usize = 256 << 10;
 /// Addresses that one page of small slots serves: one of pymalloc's pools from 3.10 on, four before.
 const PAGE_SPAN: usize = 4096 / size_of::<u32>() * 16;
 /// How many places of the last arena are looked at, and how many of them must have small blocks.
 const LOOKS: usize = 16;
 const ENOUGH: usize = 12;
 
-/// To be called when pymalloc was given an arena, before it has blocks there.
+/// To be called when pymalloc was given an arena of `len` bytes, as all are, before it has blocks there.
 pub fn arena_came(start: usize, len: usize) {
+    if len < SMALLEST {
+        return;
+    }
     let last = LAST.swap(start, Relaxed);
-    let last_len = LAST_LEN.swap(len, Relaxed);
-    // (Two at a time, in interpreters with a lock each, may mix up what they found: a place in our own
-    // table is looked at in any case.)
-    if last == 0 || !is_mostly_small(last, last_len) {
+    if last == 0 || !is_mostly_small(last, len) {
         return;
     }
     let end = start.saturating_add(len);
     let mut at = start;
     while at < end {
-        let next = end.min((at + 1).next_multiple_of(PAGE_SPAN * PAGES));
+        let next = end.min((at + 1).next_multiple_of(LEAF_SPAN));
         take(at, next);
         at = next;
     }
@@ -51,29 +52,17 @@ fn is_mostly_small(start: usize, len: usize) -> bool {
     found.count() >= ENOUGH
 }
 
-/// Pages of small slots that are taken with one call.
-const PAGES: usize = 64;
-const _: () = assert!(LEAF_SPAN.is_multiple_of(PAGE_SPAN * PAGES));
-
-/// Takes the pages for small blocks from `start` to `end`, [`PAGES`] at most and in one leaf, unless
-/// they are there: asking for a page that is there takes a fifth of what making it takes.
+/// Takes the pages for small blocks from `start` to `end`, which lie in one leaf, unless they are there: asking
+/// for a page that is there takes a fifth of what making it takes.
 fn take(start: usize, end: usize) {
     let Some(leaf) = leaf(start).or_else(|| new_leaf(start)) else { return };
-    let first = start % LEAF_SPAN / PAGE_SPAN;
-    let count = (end.div_ceil(PAGE_SPAN) - start / PAGE_SPAN).min(PAGES);
-    let at = (&raw const leaf.small).cast::<u8>().wrapping_add(first * 4096);
-    let mut pages = [0u8; PAGES];
-    if !sys::resident(at, &mut pages[..count]) {
-        return;
-    }
-    let is_there = |page: &u8| page & 1 != 0;
-    let there = pages[..count].iter().filter(|page| is_there(page)).count();
-    if there < count / 2 {
-        sys::take_pages(at, count * 4096);
+    let slot = |address| core::ptr::from_ref(small(leaf, address));
+    let (first, last) = (slot(start), slot(end - 1));
+    let len = last as usize + size_of::<u32>() - first as usize;
+    if sys::touched_bytes(first as usize, first as usize + len) < len as u64 / 2 {
+        sys::take_pages(first.cast(), len);
     }
 }
-
-const _: () = assert!(SMALL_SLOTS * size_of::<u32>() == LEAF_SPAN / PAGE_SPAN * 4096);
 
 #[cfg(test)]
 mod tests {
@@ -81,17 +70,15 @@ mod tests {
     use super::super::{MID_SIZE, insert, prepare, remove};
     use super::*;
     use crate::epoch;
-    use core::sync::atomic::AtomicU32;
 
     const ARENA: usize = 1 << 20;
 
     /// How many pages of small slots of an arena are there.
     fn taken(start: usize) -> usize {
         let is_there = |at: &usize| {
-            let mut page = [0u8];
             leaf(*at).is_some_and(|leaf| {
-                let slot: *const AtomicU32 = small(leaf, *at);
-                sys::resident((slot as usize & !4095) as *const u8, &mut page) && page[0] & 1 != 0
+                let slot = core::ptr::from_ref(small(leaf, *at)) as usize;
+                sys::touched_bytes(slot, slot + 1) > 0
             })
         };
         (start..start + ARENA).step_by(PAGE_SPAN).filter(is_there).count()
@@ -122,7 +109,11 @@ mod tests {
         let (second, third) = (first + ARENA, first + 40 * ARENA);
         arena_came(first, ARENA);
         assert_eq!(taken(first), 0);
-        filled(first, 64, || arena_came(second, ARENA));
+        // (A piece of a stack of Python's comes in between.)
+        filled(first, 64, || {
+            arena_came(second + ARENA, 16 << 10);
+            arena_came(second, ARENA);
+        });
         assert_eq!(taken(second), ARENA / PAGE_SPAN);
         // The second had blocks of another class: its pages lie idle, the third has none.
         filled(second, MID_SIZE, || arena_came(third, ARENA));
