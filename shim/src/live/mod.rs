@@ -168,6 +168,18 @@ fn large_offset(address: usize) -> u64 {
     (address as u64 >> 4) & 0xff
 }
 
+/// Whether a mid slot has the block at `address`, not none or another one of its window.
+#[inline(always)]
+fn is_mid(slot: u64, address: usize) -> bool {
+    slot != 0 && (slot >> MID_OFFSET_AT) & 7 == mid_offset(address)
+}
+
+/// The same of the first word of a large one.
+#[inline(always)]
+fn is_large(slot: u64, address: usize) -> bool {
+    slot != 0 && (slot >> LARGE_OFFSET_AT) & 0xff == large_offset(address)
+}
+
 #[inline(always)]
 fn small_slot(size: usize, site: u32, birth: Birth) -> u32 {
     site | (size as u32) << SMALL_SIZE_AT | birth.generation()
@@ -267,14 +279,14 @@ pub fn remove(address: usize) -> Option<Block> {
     }
     let place = mid(leaf, address);
     let slot = place.load(Relaxed);
-    if slot != 0 && (slot >> MID_OFFSET_AT) & 7 == mid_offset(address) {
+    if is_mid(slot, address) {
         place.store(0, Relaxed);
         went(address);
         return Some(unpack(slot, (slot >> SIZE_AT) as usize & (LARGE_SIZE - 1)));
     }
     let place = large(leaf, address);
     let slot = place[0].load(Relaxed);
-    if slot != 0 && (slot >> LARGE_OFFSET_AT) & 0xff == large_offset(address) {
+    if is_large(slot, address) {
         let size = place[1].load(Relaxed) as usize;
         place[0].store(0, Relaxed);
         went(address);
@@ -291,12 +303,11 @@ pub fn born(address: usize) -> Option<u16> {
         return Some(unpack_small(slot).epoch);
     }
     let slot = mid(leaf, address).load(Relaxed);
-    if slot != 0 && (slot >> MID_OFFSET_AT) & 7 == mid_offset(address) {
+    if is_mid(slot, address) {
         return Some(unpack(slot, 0).epoch);
     }
     let slot = large(leaf, address)[0].load(Relaxed);
-    (slot != 0 && (slot >> LARGE_OFFSET_AT) & 0xff == large_offset(address))
-        .then(|| unpack(slot, 0).epoch)
+    is_large(slot, address).then(|| unpack(slot, 0).epoch)
 }
 
 /// Marks the block at `address`, so that its free is noticed even if it is not known otherwise.
@@ -313,13 +324,13 @@ pub fn watch(address: usize) -> bool {
     }
     let mid = mid(leaf, address);
     let slot = mid.load(Relaxed);
-    if slot != 0 && (slot >> MID_OFFSET_AT) & 7 == mid_offset(address) {
+    if is_mid(slot, address) {
         mid.store(slot | WATCHED, Relaxed);
         return true;
     }
     let large = &large(leaf, address)[0];
     let slot = large.load(Relaxed);
-    if slot != 0 && (slot >> LARGE_OFFSET_AT) & 0xff == large_offset(address) {
+    if is_large(slot, address) {
         large.store(slot | WATCHED, Relaxed);
         return true;
     }

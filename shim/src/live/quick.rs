@@ -101,10 +101,9 @@ pub fn look(address: usize) -> Look {
     }
     let place = mid(leaf, address);
     let slot = place.load(Relaxed);
-    if slot == 0 || (slot >> MID_OFFSET_AT) & 7 != mid_offset(address) {
+    if !is_mid(slot, address) {
         let slot = large(leaf, address)[0].load(Relaxed);
-        let is_here = slot != 0 && (slot >> LARGE_OFFSET_AT) & 0xff == large_offset(address);
-        return if is_here { Look::Special } else { Look::Unknown };
+        return if is_large(slot, address) { Look::Special } else { Look::Unknown };
     }
     if slot & WATCHED != 0 || ((slot >> EPOCH_AT) as u16) < epoch::FORKED_AT.load(Relaxed) {
         return Look::Special;
