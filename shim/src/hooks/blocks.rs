@@ -203,10 +203,8 @@ unsafe extern "C" fn malloc_at(size: usize, sp: usize, bp: usize) -> *mut c_void
     fn the_long_way(size: usize, sp: usize, bp: usize) -> *mut c_void {
         allocate(size, sp, bp, || real_malloc(size))
     }
-    match quick::allocate(Domain::Native, size, Anchor { sp, bp }, || real_malloc(size)) {
-        Some(block) => block,
-        None => the_long_way(size, sp, bp),
-    }
+    quick::allocate(Domain::Native, size, Anchor { sp, bp }, || real_malloc(size))
+        .unwrap_or_else(|| the_long_way(size, sp, bp))
 }
 
 unsafe extern "C" fn calloc_at(count: usize, size: usize, sp: usize, bp: usize) -> *mut c_void {
@@ -215,11 +213,8 @@ unsafe extern "C" fn calloc_at(count: usize, size: usize, sp: usize, bp: usize) 
         allocate(count.wrapping_mul(size), sp, bp, || real_calloc(count, size))
     }
     let total = count.wrapping_mul(size);
-    let real = || real_calloc(count, size);
-    match quick::allocate(Domain::Native, total, Anchor { sp, bp }, real) {
-        Some(block) => block,
-        None => the_long_way(count, size, sp, bp),
-    }
+    quick::allocate(Domain::Native, total, Anchor { sp, bp }, || real_calloc(count, size))
+        .unwrap_or_else(|| the_long_way(count, size, sp, bp))
 }
 
 unsafe extern "C" fn aligned_alloc_at(
@@ -357,10 +352,8 @@ fn realloc_nothing(size: usize, sp: usize, bp: usize) -> *mut c_void {
         allocate(size, sp, bp, || real_realloc(core::ptr::null_mut(), size))
     }
     let real = || real_realloc(core::ptr::null_mut(), size);
-    match quick::allocate(Domain::Native, size, Anchor { sp, bp }, real) {
-        Some(block) => block,
-        None => the_long_way(size, sp, bp),
-    }
+    quick::allocate(Domain::Native, size, Anchor { sp, bp }, real)
+        .unwrap_or_else(|| the_long_way(size, sp, bp))
 }
 
 #[inline(always)]
