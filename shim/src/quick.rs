@@ -1,7 +1,7 @@
 //! The hot path at its shortest: where nearly every block of exact mode passes.
 //!
 //! ```text
-//! gate → guard → real allocator → Python key → native path → its site → live table → counters
+//! gate → guard → Python key → real allocator → native path → its site → live table → counters
 //! gate → live table → counters → real free
 //! ```
 //!
@@ -18,12 +18,14 @@ use pyshim_dump::record::Origin;
 
 use crate::guard::{self, Guard};
 use crate::live::Look;
-use crate::native::{Anchor, paths};
+use crate::native::Anchor;
+use crate::native::paths::{self, Expected};
 use crate::python::hooks::PYMALLOC_LARGEST;
-use crate::python::{state, walk};
+use crate::python::state;
+use crate::python::walk::{self, Key};
 use crate::record::{self, Lock};
 use crate::store::Side;
-use crate::{epoch, gate, life, live, peak, store};
+use crate::{epoch, gate, life, live, peak, sites, store};
 
 /// Which allocator is asked.
 #[derive(Clone, Copy)]
@@ -62,8 +64,8 @@ impl Domain {
 
 /// Has the real allocator make a block, and records it; `None`: nothing was done, the long way.
 ///
-/// The stack is looked at when the block is there: so little has to be kept over the call, and the
-/// block's place in the live table is on its way from memory meanwhile.
+/// The Python stack is walked before: what tells the site then comes from memory while the real allocator
+/// works.
 #[inline(always)]
 pub fn allocate(
     domain: Domain,
@@ -73,9 +75,10 @@ pub fn allocate(
 ) -> Option<*mut c_void> {
     match enter(domain) {
         Way::Quick(guard) => {
+            let seen = look(&guard, domain, anchor);
             let block = real();
             if !block.is_null() {
-                came(&guard, domain, block as usize, size, anchor);
+                came(&guard, domain, block as usize, size, anchor, seen);
             }
             Some(block)
         }
@@ -102,13 +105,14 @@ pub fn reallocate(
     }
     // Before the real call: the old address may be another thread's as soon as that returns.
     place.clear();
+    let seen = look(&guard, domain, anchor);
     let moved = real();
     if moved.is_null() {
         place.put_back();
         peak::grow(guard.thread, place.size);
     } else {
         counter.add_one(place.size);
-        came(&guard, domain, moved as usize, size, anchor);
+        came(&guard, domain, moved as usize, size, anchor, seen);
     }
     Some(moved)
 }
@@ -135,11 +139,54 @@ fn enter(domain: Domain) -> Way {
     Way::Quick(guard)
 }
 
+/// What is known of a stack before the block is made.
+struct Seen<'a> {
+    python: Key,
+    /// Where its native path may be.
+    native: Expected<'a>,
+    /// Whether the thread holds the interpreter lock.
+    held: bool,
+}
+
+/// Walks the Python stack, and has what tells the site come from memory; `None`: the long way.
+#[inline(always)]
+fn look<'a>(guard: &'a Guard, domain: Domain, anchor: Anchor) -> Option<Seen<'a>> {
+    let paths = paths::of(guard)?;
+    let early = |hint| paths::expect(paths, anchor, hint);
+    let (python, native, held) = match domain {
+        Domain::Direct => walk::direct_key(early).map(|(key, node)| (key, node, true))?,
+        _ => walk::quick_key(domain.lock(), early)?,
+    };
+    sites::expect(python.hash);
+    Some(Seen { python, native, held })
+}
+
+/// The site of an allocation whose stack is `seen`, if that was before, and whether the thread holds
+/// the interpreter lock.
+#[inline(always)]
+fn site(
+    guard: &Guard,
+    domain: Domain,
+    size: usize,
+    anchor: Anchor,
+    seen: Option<Seen>,
+) -> Option<(u32, bool)> {
+    let Seen { python, native, held } = seen?;
+    Some((paths::quick_site(guard, native, anchor, python, domain.origin(size))?, held))
+}
+
 /// Records a block that was made.
 #[inline(always)]
-fn came(guard: &Guard, domain: Domain, address: usize, size: usize, anchor: Anchor) {
+fn came(
+    guard: &Guard,
+    domain: Domain,
+    address: usize,
+    size: usize,
+    anchor: Anchor,
+    seen: Option<Seen>,
+) {
     let lock = domain.lock();
-    let Some((site, held)) = site(guard, domain, size, anchor) else {
+    let Some((site, held)) = site(guard, domain, size, anchor, seen) else {
         return record::allocated(guard, address, size, domain.origin(size), anchor, lock);
     };
     let held = lock == Lock::Held || held;
@@ -163,19 +210,6 @@ fn came_otherwise(guard: &Guard, address: usize, size: usize, site: u32, held: b
         store::add_any(site, Side::Came, (1, size as u64), held, true);
         peak::grow(guard.thread, size);
     }
-}
-
-/// The site of an allocation at `anchor`, if that was seen before, and whether the thread holds the
-/// interpreter lock.
-#[inline(always)]
-fn site(guard: &Guard, domain: Domain, size: usize, anchor: Anchor) -> Option<(u32, bool)> {
-    let paths = paths::of(guard)?;
-    let early = |hint| paths::expect(paths, anchor, hint);
-    let (python, expected, held) = match domain {
-        Domain::Direct => walk::direct_key(early).map(|(key, node)| (key, node, true))?,
-        _ => walk::quick_key(domain.lock(), early)?,
-    };
-    Some((paths::quick_site(guard, expected, anchor, python, domain.origin(size))?, held))
 }
 
 /// What [`freed`] did.

@@ -37,7 +37,7 @@ use codes::{Codes, Forgotten};
 use full::FullStack;
 use ids::Ids;
 use line::Line;
-pub use raw::{era, find, key, part, shard_now};
+pub use raw::{era, expect, find, key, part, shard_now};
 use stack::PythonStack;
 
 /// Where blocks are counted whose stack found no room.

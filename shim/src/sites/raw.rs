@@ -3,7 +3,11 @@
 //! A slot is one word: the site, and of the key what its place in the table does not tell. So eight
 //! lie on a cache line, and a reader has a slot whole or not at all. The lower bits, which a key is
 //! placed by, are kept beside them for whoever makes the table larger.
+//!
+//! All keys of a Python stack belong to one line, so it can come from memory ([`expect`]) before the
+//! native path is known. A stack with many of them has the others elsewhere.
 
+use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::sync::atomic::{
     AtomicPtr, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
@@ -22,7 +26,21 @@ struct RawTable {
     lows: *const AtomicU32,
 }
 
-static TABLE: AtomicPtr<RawTable> = AtomicPtr::new(core::ptr::null_mut());
+static TABLE: AtomicPtr<RawTable> = AtomicPtr::new((&raw const EMPTY).cast_mut());
+
+/// What nobody has entered anything into yet; nobody does.
+static EMPTY: RawTable = RawTable { mask: 0, slots: &raw const NOTHING, lows: core::ptr::null() };
+static NOTHING: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: slots are atomic; the others are written by the one writer, behind its lock.
+unsafe impl Sync for RawTable {}
+
+/// The table that readers use.
+#[inline(always)]
+fn table() -> &'static RawTable {
+    // SAFETY: tables live until the end of the process once published.
+    unsafe { &*TABLE.load(Acquire) }
+}
 
 /// Keys are in one of so many shards.
 const SHARDS: usize = 256;
@@ -64,31 +82,66 @@ pub fn part(python: u64, origin: Origin) -> u64 {
 /// The key of a Python stack and a native path.
 #[inline(always)]
 pub fn key(python: u64, native: u64, origin: Origin) -> u64 {
-    as_key(mix(part(python, origin), native))
+    let own = mix(part(python, origin), native) & !(SITE & !IN_LINE);
+    as_key(own | line(python) & SITE)
+}
+
+/// What a key's place on its line is told by.
+const IN_LINE: u64 = (1 << IN_LINE_BITS) - 1;
+const IN_LINE_BITS: u32 = (64 / size_of::<AtomicU64>()).ilog2();
+/// So many slots of its line are looked at before a key is looked for elsewhere.
+const NEAR: u64 = 4;
+
+/// The first slot of the line that keys of a Python stack belong to, in a table as large as can be.
+#[inline(always)]
+fn line(python: u64) -> u64 {
+    // (All frames change the upper bits of their polynomial.)
+    python >> 40 << IN_LINE_BITS
+}
+
+/// The slots of its line where a key may be, in order.
+#[inline(always)]
+fn near(key: u64) -> impl Iterator<Item = usize> {
+    (0..NEAR).map(move |at| (key & !IN_LINE | (key + at) & IN_LINE) as usize)
+}
+
+/// Where it may be if others are there.
+#[inline(always)]
+fn far(key: u64) -> impl Iterator<Item = usize> {
+    (key >> SITE_BITS) as usize..
+}
+
+/// Has the line come from memory that keys of a Python stack belong to.
+#[inline(always)]
+pub fn expect(python: u64) {
+    let table = table();
+    let slot = table.slots.wrapping_add(line(python) as usize & table.mask);
+    // SAFETY: no address is wrong for it; every processor of this architecture has the instruction.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(slot.cast()) };
 }
 
 /// The site of a raw key that was seen before.
 #[inline(always)]
 pub fn find(key: u64) -> Option<u32> {
-    let table = TABLE.load(Acquire);
-    if table.is_null() {
-        return None;
-    }
-    // SAFETY: tables live until the end of the process once published.
-    let table = unsafe { &*table };
-    let mut index = key as usize;
-    loop {
-        // SAFETY: the mask keeps the index inside the table's slots.
-        let slot = unsafe { &*table.slots.add(index & table.mask) }.load(Acquire);
+    let table = table();
+    for index in near(key) {
+        let slot = table.slot(index);
         if (slot ^ key) & !SITE == 0 {
             return Some((slot & SITE) as u32);
         }
-        // A table is never more than half full, so there is an empty slot.
         if slot == 0 {
             return None;
         }
-        index += 1;
     }
+    find_far(table, key)
+}
+
+#[inline(never)]
+fn find_far(table: &RawTable, key: u64) -> Option<u32> {
+    // A table is never more than half full, so there is an empty slot.
+    let slots = far(key).map(|index| table.slot(index));
+    let mut found = slots.skip_while(|&slot| slot != 0 && (slot ^ key) & !SITE != 0);
+    found.next().filter(|&slot| slot != 0).map(|slot| (slot & SITE) as u32)
 }
 
 impl RawTable {
@@ -101,30 +154,41 @@ impl RawTable {
         Some(RawTable { mask: slots - 1, slots: slots_at, lows })
     }
 
+    /// A slot's word; the index may have more bits than the table.
+    #[inline(always)]
+    fn slot(&self, index: usize) -> u64 {
+        // SAFETY: the mask keeps the index inside the table's slots.
+        unsafe { &*self.slots.add(index & self.mask) }.load(Acquire)
+    }
+
+    /// How many slots it has: none, where nothing may be entered.
+    fn len(&self) -> usize {
+        if self.lows.is_null() { 0 } else { self.mask + 1 }
+    }
+
     fn slots(&self) -> &[AtomicU64] {
-        // SAFETY: `new` mapped that many zeroed slots, for good.
-        unsafe { core::slice::from_raw_parts(self.slots, self.mask + 1) }
+        // SAFETY: `new` mapped that many zeroed slots, for good; `EMPTY` has one.
+        unsafe { core::slice::from_raw_parts(self.slots, self.len()) }
     }
 
     fn lows(&self) -> &[AtomicU32] {
+        let len = self.len();
         // SAFETY: as in `slots`.
-        unsafe { core::slice::from_raw_parts(self.lows, self.mask + 1) }
+        if len == 0 { &[] } else { unsafe { core::slice::from_raw_parts(self.lows, len) } }
     }
 
     /// Enters a key that is not there. `true` if that took an empty slot.
     fn insert(&self, key: u64, site: u32) -> bool {
         let (slots, lows) = (self.slots(), self.lows());
-        let mut index = key as usize;
-        loop {
-            let at = index & self.mask;
+        for at in near(key).chain(far(key)).map(|index| index & self.mask) {
             let found = slots[at].load(Relaxed);
             if matches!(found, 0 | FORGOTTEN) {
                 lows[at].store((key & SITE) as u32, Relaxed);
                 slots[at].store(key & !SITE | u64::from(site), Release);
                 return found == 0;
             }
-            index += 1;
         }
+        false
     }
 
     /// The keys that are there, with their sites.
@@ -140,14 +204,12 @@ impl RawTable {
     }
 
     fn forget(&self, key: u64) {
-        let slots = self.slots();
-        let mut index = key as usize;
-        loop {
-            let slot = &slots[index & self.mask];
+        for index in near(key).chain(far(key)) {
+            let Some(slot) = self.slots().get(index & self.mask) else { return };
             match slot.load(Relaxed) {
                 0 => return,
                 found if (found ^ key) & !SITE == 0 => return slot.store(FORGOTTEN, Release),
-                _ => index += 1,
+                _ => {}
             }
         }
     }
@@ -172,62 +234,46 @@ impl Writer {
 
     /// Enters a key; `false` if there is no room.
     pub fn enter(&mut self, key: u64, site: u32) -> bool {
-        let table = TABLE.load(Relaxed);
-        // SAFETY: tables live until the end of the process once published.
-        let current = unsafe { table.as_ref() };
-        let capacity = current.map_or(0, |table| table.mask + 1);
         if self.used >= MOST_KEYS {
             // Whoever is still in use comes back.
             self.forget_all();
-        } else if self.used * 2 >= capacity && !self.grow(current) {
+        } else if self.used * 2 >= table().len() && !self.grow() {
             return false;
         }
-        // SAFETY: as above; `grow` published one if there was none.
-        if let Some(table) = unsafe { TABLE.load(Relaxed).as_ref() } {
-            self.used += usize::from(table.insert(key, site));
-        }
+        self.used += usize::from(table().insert(key, site));
         true
     }
 
     /// Makes room: by sweeping out forgotten keys, or by publishing a larger
     /// table. Readers may still be in the old one, so it stays; one that misses
     /// a key meanwhile comes here and finds it under the lock.
-    fn grow(&mut self, current: Option<&RawTable>) -> bool {
-        let alive: Vec<(u64, u32)> = current.into_iter().flat_map(RawTable::keys).collect();
-        let slots = current.map_or(0, |table| table.mask + 1);
+    fn grow(&mut self) -> bool {
+        let current = table();
+        let alive: Vec<(u64, u32)> = current.keys().collect();
         self.used = alive.len();
-        match current {
-            Some(table) if alive.len() * 4 <= slots => {
-                table.clear();
-                alive.iter().for_each(|&(key, site)| _ = table.insert(key, site));
-            }
-            _ => {
-                let Some(table) = RawTable::new((slots * 2).max(FIRST_SLOTS)) else {
-                    return false;
-                };
-                alive.iter().for_each(|&(key, site)| _ = table.insert(key, site));
-                TABLE.store(Box::into_raw(Box::new(table)), Release);
-            }
+        if current.len() > 0 && alive.len() * 4 <= current.len() {
+            current.clear();
+            alive.iter().for_each(|&(key, site)| _ = current.insert(key, site));
+            return true;
         }
+        let Some(larger) = RawTable::new((current.len() * 2).max(FIRST_SLOTS)) else {
+            return false;
+        };
+        alive.iter().for_each(|&(key, site)| _ = larger.insert(key, site));
+        TABLE.store(Box::into_raw(Box::new(larger)), Release);
         true
     }
 
     /// Forgets one key; its site stays.
     pub fn forget(&mut self, key: u64) {
-        // SAFETY: tables live until the end of the process once published.
-        if let Some(table) = unsafe { TABLE.load(Relaxed).as_ref() } {
-            table.forget(key);
-        }
+        table().forget(key);
         ERAS[shard_now(key).0 as usize].fetch_add(1, Release);
     }
 
     /// Forgets every raw key; the sites stay.
     pub fn forget_all(&mut self) {
         self.used = 0;
-        // SAFETY: tables live until the end of the process once published.
-        if let Some(table) = unsafe { TABLE.load(Relaxed).as_ref() } {
-            table.clear();
-        }
+        table().clear();
         ERAS.iter().for_each(|era| _ = era.fetch_add(1, Release));
     }
 }
@@ -240,7 +286,12 @@ mod tests {
     #[test]
     fn keys_come_back_whole() {
         // (What a key is made of are hashes.)
-        let of = |at| key(mix(0, at), mix(1, at / 7), Origin::Native);
+        // Stacks with one native path, with some, and one with thousands.
+        let of = |at: u64| match at % 4 {
+            0 => key(mix(0, at), mix(1, at / 7), Origin::Native),
+            1 | 2 => key(mix(0, at / 28), mix(1, at), Origin::PythonSmall),
+            _ => key(0, mix(1, at), Origin::Native),
+        };
         let keys: Vec<u64> = (0..20_000).map(of).collect();
         let mut writer = Writer::new();
         for (site, &key) in keys.iter().enumerate() {
