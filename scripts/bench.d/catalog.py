@@ -26,6 +26,8 @@ class Workload:
     imports: bool = False
     #: Short ones are run that often a round; the median counts.
     times: int = 1
+    #: Its threads run at once, so it is not put on one processor.
+    parallel: bool = False
 
     @property
     def beginning(self):
@@ -59,7 +61,7 @@ WORKLOADS = [
     Workload("churn", "churn.py", 300_000, 60_000),
     performance("json_loads", 900, 180),
     Workload("numpy", "arrays.py", 1000, 250, needs=("numpy",), imports=True),
-    Workload("threads", "threads.py", 90, 20, imports=True),
+    Workload("threads", "threads.py", 90, 20, imports=True, times=3, parallel=True),
     Workload("deep", "deep.py", 100, 20),
     Workload("survivors", "survivors.py", 1_000_000, 250_000),
     Workload("growth", "growth.py", 150_000, 30_000),

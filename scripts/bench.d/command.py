@@ -2,17 +2,19 @@
 
 Makes an environment of its own in the cache (peers and what the workloads need;
 Debian's heaptrack and jemalloc are unpacked there if the system has none),
-builds pyshim, runs each workload under each mode, one after the other in turn,
-and prints tables in Markdown:
+builds pyshim, runs each workload under each mode, first alone, for elapsed time and
+memory, then side by side with the bare interpreter on one processor, for CPU time, and
+prints tables in Markdown:
 
-    scripts/bench                        everything, 40 minutes on an idle machine
+    scripts/bench                        everything, an hour
     scripts/bench --quick                small sizes, ends within 5 minutes
     scripts/bench --only churn,numpy --modes exact,memray-python --rounds 9
 
 Ratios are of CPU time (user and system, all threads and waited children, not the copy that
 searches the heap at the end: scripts/bench-snapshot) to
-the bare interpreter's in the same round, net of start-up: what the same program
-takes in each mode to begin, import what it needs and end is subtracted first. A mode that crashes,
+the bare interpreter's beside it, net of start-up: what the same program
+takes in each mode to begin, import what it needs and end is subtracted first. (A program whose
+threads run at once has no one beside it: there both are of a round's runs alone.) A mode that crashes,
 prints something or leaves no output shows as failed, never as fast; what cannot
 be installed is said to be not there. A slow mode is run in fewer rounds.
 """
@@ -63,7 +65,7 @@ def read_options():
     add = parser.add_argument
     add("--python", metavar="PATH", help="interpreter (default: the newest from 3.11 to 3.13)")
     add("--no-build", action="store_true", help="take target/release as it is")
-    add("--rounds", type=int, metavar="N", help="default 5; with --quick 3")
+    add("--rounds", type=int, metavar="N", help="side by side; default 3, with --quick 1")
     add("--quick", action="store_true", help="small sizes; fewer rounds where 5 minutes are short")
     add("--only", type=names(workloads), metavar="WORKLOAD,…", help=f"of {', '.join(workloads)}")
     add("--modes", type=names(list(LABELS)), metavar="MODE,…", help=f"of {', '.join(LABELS)}")
@@ -79,7 +81,7 @@ def read_options():
     )
     options = parser.parse_args()
     options.began = time.monotonic()
-    options.rounds = options.rounds or (3 if options.quick else 5)
+    options.rounds = options.rounds or (1 if options.quick else 3)
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
     return options

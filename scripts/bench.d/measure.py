@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 
+from beside import Beside, Pair
 from catalog import START_UP, SURVIVORS
 from environment import say
 from runs import Failure, Sample, run
@@ -13,8 +14,12 @@ HUNG_S = 240
 QUICK_HUNG_S = 30
 QUICK_ENDS_S = 285
 # A mode that needs longer than this for a workload is run that often, not every round.
-FEW_ROUNDS = ((8.0, 1), (2.5, 2))
+FEW_ROUNDS = ((2.5, 1),)
 QUICK_FEW_ROUNDS = ((1.0, 1),)
+# Side by side one run of a slow mode tells its ratio; one that is slower still has a ratio that needs no such care.
+FEW_PAIRS = ((4.0, 0), (2.0, 1))
+# Rounds in which each run has the machine for itself: for elapsed time, memory, and what is left.
+ALONE = 2
 
 
 class Results:
@@ -25,6 +30,8 @@ class Results:
         #: What each workload's CPU time is net of.
         self.beginnings = {w.name: w.beginning.name for w in workloads if w.beginning}
         self.samples = {}
+        #: CPU times of runs side by side with bare ones, in the same way.
+        self.pairs = {}
         self.failures = {}
         self.reports = {}
 
@@ -68,7 +75,20 @@ class Results:
         values = [figure(*samples) for samples in self.rounds(workload, mode)]
         return [value for value in values if value is not None]
 
+    def paired(self, workload, mode):
+        """Each round's pair of runs side by side, by its number, and that of their start-up, of the same
+        round or what it is mostly. None where a workload has not been run so."""
+        start = self.pairs.get((self.beginning_of(workload), mode))
+        pairs = self.pairs.get((workload, mode), {})
+        if not start or self.failed(workload, mode):
+            return {}
+        return {number: (pair, start.get(number) or median_pair(start)) for number, pair in pairs.items()}
+
     def ratios(self, workload, mode, what="cpu_s"):
+        """To bare, net of start-up: of CPU time, where there are runs side by side, by these."""
+        if what == "cpu_s" and (paired := self.paired(workload, mode)):
+            return list(net_ratios(paired).values())
+
         def ratio(sample, twin, start, twin_start):
             mine = getattr(sample, what) - getattr(start, what)
             bare = getattr(twin, what) - getattr(twin_start, what)
@@ -78,6 +98,8 @@ class Results:
 
     def added(self, workload, mode, what):
         """More than bare, start-up included."""
+        if what == "cpu_s" and (paired := self.paired(workload, mode)):
+            return [pair.cpu_s - pair.bare_s for pair, _ in paired.values()]
         return self.each(
             workload, mode, lambda mine, bare, *_: getattr(mine, what) - getattr(bare, what)
         )
@@ -94,13 +116,19 @@ class Results:
         that has both; of start-up itself, all of it."""
         if self.failed(workload, "exact") or self.failed(workload, peer):
             return []
+        is_net = workload in self.beginnings
+        mine, theirs = (self.paired(workload, mode) for mode in ("exact", peer))
+        if mine and theirs:
+            mine, theirs = (net_ratios(paired, is_net) for paired in (mine, theirs))
+            # (A slow peer has fewer rounds; what there is of it counts.)
+            return [mine[n] / theirs[n] for n in theirs if n in mine and theirs[n] > 0]
         mine = self.samples.get((workload, "exact"), {})
         values = []
         for number, theirs in self.samples.get((workload, peer), {}).items():
             if number not in mine:
                 continue
             over, under = mine[number].cpu_s, theirs.cpu_s
-            if workload in self.beginnings:
+            if is_net:
                 over -= self.start(workload, "exact", number).cpu_s
                 under -= self.start(workload, peer, number).cpu_s
             if under > 0:
@@ -108,9 +136,27 @@ class Results:
         return values
 
 
+def net_ratios(paired, is_net=True):
+    """A mode's CPU time to bare's, by the number of the round; `is_net` of start-up."""
+    ratios = {}
+    for number, (pair, start) in paired.items():
+        mine, bare = pair.cpu_s, pair.bare_s
+        if is_net:
+            mine, bare = mine - start.cpu_s, bare - start.bare_s
+        if bare > 0:
+            ratios[number] = mine / bare
+    return ratios
+
+
 def median_sample(samples):
     return Sample(
         *(statistics.median(getattr(s, name) for s in samples) for name in Sample.__annotations__)
+    )
+
+
+def median_pair(pairs):
+    return Pair(
+        *(statistics.median(getattr(p, name) for p in pairs.values()) for name in Pair.__annotations__)
     )
 
 
@@ -124,28 +170,45 @@ class Bench:
         self.notes = []
 
     def measure(self):
-        """Round for round, workload for workload, mode after mode. Returns the
-        number of rounds; in quick runs the last may be cut short."""
-        took = {}
+        """First rounds in which each run has the machine for itself, workload for workload, mode after
+        mode, then all side by side with bare ones. Returns the number of rounds; a quick run has one,
+        of which each workload is run both ways before the next, and may be cut short."""
         self.work(START_UP, 0)  # Fills the caches; not counted, but for failures.
+        beside = Beside(self)
+        if self.options.quick:
+            self.quick(beside)
+            return 1
         for number in range(1, self.options.rounds + 1):
-            for workload in [START_UP, *self.workloads]:
-                begin = time.monotonic()
-                # What was not run yet takes as long as the longest so far.
-                expected = took.get(workload.name, max(took.values(), default=0))
-                if self.too_late(begin + expected):
-                    note = f"5 minutes were over in round {number}, before {workload.name}"
-                    self.notes.append(note)
-                    self.leave_out_unmeasured()
-                    return number
-                if workload.beginning not in (None, START_UP):
-                    self.work(workload.beginning, number)
-                self.work(workload, number)
-                took[workload.name] = time.monotonic() - begin
+            for workload in self.everything():
+                if number <= ALONE or workload.parallel:
+                    self.work(workload, number)
+        beside.measure(self.everything(), self.options.rounds)
         return self.options.rounds
 
-    def too_late(self, when):
-        return self.options.quick and when > self.options.began + QUICK_ENDS_S
+    def quick(self, beside):
+        longest = 0
+        for workload in self.everything():
+            begin = time.monotonic()
+            # What was not run yet takes as long as the longest so far.
+            if self.is_late(longest):
+                self.notes.append(f"5 minutes were over before {workload.name}")
+                self.leave_out_unmeasured()
+                return
+            self.work(workload, 1)
+            beside.measure([workload], 1)
+            longest = max(longest, time.monotonic() - begin)
+
+    def everything(self):
+        """What is run: each workload after its beginning."""
+        yield START_UP
+        for workload in self.workloads:
+            if workload.beginning not in (None, START_UP):
+                yield workload.beginning
+            yield workload
+
+    def is_late(self, expected):
+        """Whether something that takes so long would end too late."""
+        return time.monotonic() + expected > self.options.began + QUICK_ENDS_S
 
     def leave_out_unmeasured(self):
         left = [w for w in self.workloads if not self.results.of(w.name, "bare")]
@@ -169,13 +232,16 @@ class Bench:
         if number > 0:
             self.progress(workload, modes, number)
 
-    def wanted(self, workload, mode, number):
-        """Whether the mode is run on it in this round."""
+    def wanted(self, workload, mode, number, beside=False):
+        """Whether the mode is run on it in this round, alone or side by side."""
         if self.results.failed(workload.name, mode.name):
             return False
         samples = self.results.of(workload.name, mode.name)
         longest = max((sample.wall_s for sample in samples), default=0)
-        limits = QUICK_FEW_ROUNDS if self.options.quick else FEW_ROUNDS
+        if beside and mode.is_peer and not workload.beginning and number > 1:
+            return False
+        limits = FEW_PAIRS if beside else FEW_ROUNDS
+        limits = QUICK_FEW_ROUNDS if self.options.quick else limits
         return all(longest <= limit or number <= rounds for limit, rounds in limits)
 
     def run(self, mode, workload, reports):
@@ -192,5 +258,5 @@ class Bench:
             failure = self.results.failed(workload.name, mode.name)
             samples = self.results.of(workload.name, mode.name)
             parts.append(f"{mode.name} {'failed' if failure else f'{samples[-1].cpu_s:.2f}'}")
-        head = f"round {number}/{self.options.rounds}  {workload.name}"
+        head = f"alone {number}  {workload.name}"
         say(f"{head} (CPU s): {', '.join(parts)}")

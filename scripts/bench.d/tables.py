@@ -6,10 +6,11 @@ import statistics
 from dataclasses import asdict
 
 from catalog import START_UP, SURVIVORS
+from measure import FEW_PAIRS
 from modes import LABELS, MODES
 from runs import Failure
 
-SCHEMA = "pyshim.bench/2"
+SCHEMA = "pyshim.bench/3"
 MIB = 1 << 20
 # Columns of one table; more are put into a second one.
 WIDTH = 8
@@ -33,7 +34,8 @@ def table(head, rows):
 
 NET = (
     "Ratio of CPU time to bare Python, net of start-up: of what the same program takes to begin, import what "
-    "it needs, and end (column “bare”: its seconds, start-up included)."
+    "it needs, and end (column “bare”: its seconds, start-up included). Of runs that take turns with bare ones "
+    "on one processor{alone}."
 )
 STARTS = "An empty program, and programs that begin, import what they need, and end: milliseconds more than bare."
 
@@ -76,7 +78,7 @@ class Report:
         return (
             f"{where['cpu']}, {where['cores']} cores, {where['memory_bytes'] / 2**30:.0f} GiB, "
             f"{where['kernel']}, {where['libc']}. {versions}. {about['date']}; "
-            f"{rounds} interleaved round{'s' * (rounds > 1)} (fewer where a mode is slow), {sizes}, "
+            f"{rounds} round{'s' * (rounds > 1)} (fewer where a mode is slow), {sizes}, "
             f"load average {load}. Figures are medians, with minimum and maximum."
         )
 
@@ -112,12 +114,24 @@ class Report:
 
     def cpu(self):
         return self.by_mode(
-            NET,
+            NET.format(alone=self.alone()),
             "CPU",
             self.bare("cpu_s", 2),
             self.workloads,
             self.results.ratios,
         )
+
+    def alone(self):
+        """Which of the ratios are not of runs side by side."""
+        every = [(w, m) for w in self.workloads for m in self.modes if not self.results.failed(w, m)]
+        alone = [(w, m) for w, m in every if not self.results.paired(w, m)]
+        workloads = [w for w in self.workloads if all((w, m) in alone for m in self.modes)]
+        rest = [m for w, m in alone if w not in workloads]
+        quick = self.quick and any(mode.is_peer and mode.name in rest for mode in MODES)
+        names = workloads + [f"what takes more than {FEW_PAIRS[0][0]:.0f} s"] * bool(rest)
+        if quick:
+            names = [*workloads, "peers"]
+        return f"; {', '.join(names)}: one after the other" if names else ""
 
     def against(self):
         if "exact" not in self.modes:
@@ -303,6 +317,7 @@ class Report:
             return {"samples": samples}
         figures = {
             "samples": samples,
+            "side_by_side": [asdict(pair) for pair in self.results.pairs.get((workload, mode), {}).values()],
             "cpu_ratios": self.results.ratios(workload, mode),
             "wall_ratios": self.results.ratios(workload, mode, "wall_s"),
         }
