@@ -20,9 +20,9 @@ from functools import partial
 from environment import say
 from runs import Failure
 
-# Runs of a mode go on until they would have taken so long alone; those that only begin and end, and those
-# of quick runs, shorter.
-LEAST_S, SHORT_LEAST_S = 1.5, 0.75
+# Runs of a mode go on until they would have taken so long alone: of pyshim's longest, since at both ends of a
+# pair one of the two has the processor for itself; those that only begin and end, and quick runs, shorter.
+LEAST_S, PEER_LEAST_S, SHORT_LEAST_S = 5.0, 1.5, 0.75
 # What a program has in a processor's caches is not gone at every turn, and nobody's weather lasts less.
 TURN_NS = 20_000_000
 SCHED_SETATTR = 314
@@ -112,7 +112,8 @@ class Beside:
                 continue
             alone = statistics.median(s.wall_s for s in self.results.of(workload.name, mode.name))
             is_short = self.quick or not workload.beginning
-            times = math.ceil((SHORT_LEAST_S if is_short else LEAST_S) / alone)
+            least = SHORT_LEAST_S if is_short else PEER_LEAST_S if mode.is_peer else LEAST_S
+            times = math.ceil(least / alone)
             runs, twins = (partial(self.bench.run, it, workload, False) for it in (mode, bare))
             pair = side_by_side(runs, twins, times, processor)
             with self.lock:

@@ -16,7 +16,7 @@ QUICK_ENDS_S = 285
 # A mode that needs longer than this for a workload is run that often, not every round.
 FEW_ROUNDS = ((2.5, 1),)
 QUICK_FEW_ROUNDS = ((1.0, 1),)
-# Side by side one run of a slow mode tells its ratio; one that is slower still has a ratio that needs no such care.
+# Side by side one run of a slow peer tells its ratio; one that is slower still has a ratio that needs no such care.
 FEW_PAIRS = ((4.0, 0), (2.0, 1))
 # Rounds in which each run has the machine for itself: for elapsed time, memory, and what is left.
 ALONE = 2
@@ -238,7 +238,9 @@ class Bench:
             return False
         samples = self.results.of(workload.name, mode.name)
         longest = max((sample.wall_s for sample in samples), default=0)
-        if beside and mode.is_peer and not workload.beginning and number > 1:
+        if beside and not mode.is_peer:
+            return True
+        if beside and not workload.beginning and number > 1:
             return False
         limits = FEW_PAIRS if beside else FEW_ROUNDS
         limits = QUICK_FEW_ROUNDS if self.options.quick else limits
