@@ -20,9 +20,14 @@ static REQUESTS: AtomicU32 = AtomicU32::new(0);
 /// Set in a child that was forked inside the shim.
 static ALONE: AtomicBool = AtomicBool::new(false);
 
-/// A round takes milliseconds. It never ends if it waits for the loader's lock, and the program
-/// has that one; it holds no other then.
+/// Whether the collector may be waiting for the loader's lock; it holds no other then.
+static AT_LOADER: AtomicBool = AtomicBool::new(false);
+
+/// The collector never parks if it waits for the loader's lock, and the program has that one.
 const PATIENCE_NS: u64 = 200_000_000;
+/// A round takes milliseconds, and more where many processes want the processor. What is in the middle of
+/// a change is waited for, unless something is wrong.
+const LONGEST_NS: u64 = 2_000_000_000;
 
 /// Asks the collector to park, and waits until it does, for a while. The result goes to [`go_on`].
 pub fn ask(wake: impl Fn()) -> u32 {
@@ -31,16 +36,23 @@ pub fn ask(wake: impl Fn()) -> u32 {
         // Another thread forks in the same way just now.
         return 0;
     }
-    let until = sys::monotonic_ns() + PATIENCE_NS;
-    while sys::monotonic_ns() < until {
+    let begun = sys::monotonic_ns();
+    loop {
         wake();
         let heeded = HEEDED.load(SeqCst);
-        if heeded == request {
+        let waited = sys::monotonic_ns() - begun;
+        let longest = if AT_LOADER.load(SeqCst) { PATIENCE_NS } else { LONGEST_NS };
+        if heeded == request || waited > longest {
             break;
         }
         sys::futex_wait(&HEEDED, heeded, 1_000_000);
     }
     request
+}
+
+/// Called by the collector before it asks for the loader's lock, and when it has it.
+pub fn at_loader(is: bool) {
+    AT_LOADER.store(is, SeqCst);
 }
 
 /// The fork is done; the collector goes on.
@@ -89,9 +101,12 @@ pub fn is_alone() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{ask, go_on, heed, is_wanted};
+    use super::{HEEDED, PATIENCE_NS, ask, at_loader, go_on, heed, is_wanted};
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
     use std::thread;
+    use std::time::{Duration, Instant};
+
+    const PATIENCE: Duration = Duration::from_nanos(PATIENCE_NS);
 
     #[test]
     fn the_other_thread_stands_still() {
@@ -113,5 +128,24 @@ mod tests {
         }
         DONE.store(true, SeqCst);
         other.join().expect("it ends");
+
+        // One that is in the middle of something is waited for.
+        let slow = thread::spawn(|| {
+            thread::sleep(2 * PATIENCE);
+            heed();
+        });
+        let request = ask(|| ());
+        assert_eq!(HEEDED.load(SeqCst), request);
+        go_on(request);
+        slow.join().expect("it ends");
+
+        // One that may wait for what this thread has is not.
+        at_loader(true);
+        let begun = Instant::now();
+        let request = ask(|| ());
+        assert_ne!(HEEDED.load(SeqCst), request);
+        assert!(begun.elapsed() >= PATIENCE);
+        go_on(request);
+        at_loader(false);
     }
 }

@@ -4,7 +4,7 @@ use core::ffi::{CStr, c_void};
 
 use pyshim_dump::record::{Module, Record};
 
-use crate::{native, sites, sys};
+use crate::{collector, native, park, sites, sys};
 
 /// A loaded file as the loader tells of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,12 @@ static SEEN: crate::spin::SpinLock<(u64, u64)> = crate::spin::SpinLock::new((0, 
 
 /// Asks the loader, whose lock is taken meanwhile. `None` if nothing changed.
 pub fn look() -> Option<Look> {
-    let mut search = Search { before: *SEEN.lock(), now: (0, 0), loaded: Vec::new() };
+    let before = *SEEN.lock();
+    let is_collector = collector::is_this_thread();
+    let mut search = Search { before, now: (0, 0), loaded: Vec::new(), is_collector };
+    if is_collector {
+        park::at_loader(true);
+    }
     // SAFETY: the callback gets the state it expects and only reads what the loader shows it.
     unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
     if search.now == search.before {
@@ -42,11 +47,15 @@ struct Search {
     before: (u64, u64),
     now: (u64, u64),
     loaded: Vec<Loaded>,
+    is_collector: bool,
 }
 
 unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, state: *mut c_void) -> i32 {
     // SAFETY: the loader passes a valid description, and `state` is the `Search` of `look`.
     let (info, search) = unsafe { (&*info, &mut *state.cast::<Search>()) };
+    if search.is_collector {
+        park::at_loader(false);
+    }
     search.now = (info.dlpi_adds, info.dlpi_subs);
     if search.now == search.before {
         return 1;
