@@ -6,7 +6,7 @@ builds pyshim, runs each workload under each mode, first alone, for elapsed time
 memory, then side by side with the bare interpreter on one processor, for CPU time, and
 prints tables in Markdown:
 
-    scripts/bench                        everything, an hour
+    scripts/bench                        everything, an hour or more
     scripts/bench --quick                small sizes, ends within 5 minutes
     scripts/bench --only churn,numpy --modes exact,memray-python --rounds 9
 
