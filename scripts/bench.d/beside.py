@@ -91,6 +91,7 @@ class Beside:
                 for mode in modes:
                     if self.bench.wanted(workload, mode, number, beside=True):
                         self.left.put((number, workload, mode, bare))
+        self.stopped.clear()
         processors = sorted(os.sched_getaffinity(0))[:2]
         workers = [threading.Thread(target=self.work, args=(it,)) for it in processors]
         for worker in workers:

@@ -66,7 +66,7 @@ def read_options():
     add("--python", metavar="PATH", help="interpreter (default: the newest from 3.11 to 3.13)")
     add("--no-build", action="store_true", help="take target/release as it is")
     add("--rounds", type=int, metavar="N", help="side by side; default 3, with --quick 1")
-    add("--quick", action="store_true", help="small sizes; fewer rounds where 5 minutes are short")
+    add("--quick", action="store_true", help="small sizes; fewer workloads where 5 minutes are short")
     add("--only", type=names(workloads), metavar="WORKLOAD,…", help=f"of {', '.join(workloads)}")
     add("--modes", type=names(list(LABELS)), metavar="MODE,…", help=f"of {', '.join(LABELS)}")
     add("--no-peers", action="store_true", help="only pyshim's modes")
