@@ -29,7 +29,8 @@ struct RawTable {
 static TABLE: AtomicPtr<RawTable> = AtomicPtr::new((&raw const EMPTY).cast_mut());
 
 /// What nobody has entered anything into yet; nobody does.
-static EMPTY: RawTable = RawTable { mask: 0, slots: &raw const NOTHING, lows: core::ptr::null() };
+static EMPTY: RawTable =
+    RawTable { mask: 0, slots: &raw const NOTHING, lows: core::ptr::dangling() };
 static NOTHING: AtomicU64 = AtomicU64::new(0);
 
 // SAFETY: slots are atomic; the others are written by the one writer, behind its lock.
@@ -105,10 +106,10 @@ fn near(key: u64) -> impl Iterator<Item = usize> {
     (0..NEAR).map(move |at| (key & !IN_LINE | (key + at) & IN_LINE) as usize)
 }
 
-/// Where it may be if others are there.
+/// Where it may be if others are there. (What a slot lacks of its key has to tell the place, here too.)
 #[inline(always)]
 fn far(key: u64) -> impl Iterator<Item = usize> {
-    (key >> SITE_BITS) as usize..
+    ((key ^ key >> SITE_BITS) & SITE) as usize..
 }
 
 /// Has the line come from memory that keys of a Python stack belong to.
@@ -163,18 +164,17 @@ impl RawTable {
 
     /// How many slots it has: none, where nothing may be entered.
     fn len(&self) -> usize {
-        if self.lows.is_null() { 0 } else { self.mask + 1 }
+        if self.mask == EMPTY.mask { 0 } else { self.mask + 1 }
     }
 
     fn slots(&self) -> &[AtomicU64] {
-        // SAFETY: `new` mapped that many zeroed slots, for good; `EMPTY` has one.
+        // SAFETY: `new` mapped that many zeroed slots, for good.
         unsafe { core::slice::from_raw_parts(self.slots, self.len()) }
     }
 
     fn lows(&self) -> &[AtomicU32] {
-        let len = self.len();
         // SAFETY: as in `slots`.
-        if len == 0 { &[] } else { unsafe { core::slice::from_raw_parts(self.lows, len) } }
+        unsafe { core::slice::from_raw_parts(self.lows, self.len()) }
     }
 
     /// Enters a key that is not there. `true` if that took an empty slot.
@@ -303,6 +303,8 @@ mod tests {
         // Keys that differ where they are placed, or beyond that, are others.
         assert_eq!(find(keys[7] ^ 1), None);
         assert_eq!(find(keys[7] ^ 1 << 40), None);
+        // So do keys that are not on their line, for that one is full.
+        assert_eq!(find(keys[19_999] ^ 1 << 12), None);
 
         keys.iter().step_by(2).for_each(|&key| writer.forget(key));
         let found = |site: usize| (site % 2 == 1).then_some(site as u32);
