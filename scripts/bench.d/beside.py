@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from environment import say
-from runs import Failure
+from runs import Failure, end_all
 
 # Runs of a mode go on until they would have taken so long alone: of pyshim's longest, since at both ends of a
 # pair one of the two has the processor for itself; those that only begin and end, and quick runs, shorter.
@@ -61,7 +61,9 @@ def side_by_side(runs, bare, times, processor):
     helper = threading.Thread(target=beside)
     helper.start()
     try:
-        mine = [runs() for _ in range(times)]
+        mine = []
+        while len(mine) < times and not (mine and isinstance(mine[-1], Failure)):
+            mine.append(runs())
     finally:
         over.set()
         helper.join()
@@ -91,7 +93,6 @@ class Beside:
                 for mode in modes:
                     if self.bench.wanted(workload, mode, number, beside=True):
                         self.left.put((number, workload, mode, bare))
-        self.stopped.clear()
         processors = sorted(os.sched_getaffinity(0))[:2]
         workers = [threading.Thread(target=self.work, args=(it,)) for it in processors]
         for worker in workers:
@@ -99,8 +100,12 @@ class Beside:
         try:
             for worker in workers:
                 worker.join()
-        finally:
+        except BaseException:
             self.stopped.set()
+            end_all()
+            for worker in workers:
+                worker.join()
+            raise
 
     def work(self, processor):
         settle_on(processor)

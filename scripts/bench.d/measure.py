@@ -77,7 +77,7 @@ class Results:
 
     def paired(self, workload, mode):
         """Each round's pair of runs side by side, by its number, and that of their start-up, of the same
-        round or what it is mostly. None where a workload has not been run so."""
+        round or what it is mostly. Nothing where a workload has not been run so."""
         start = self.pairs.get((self.beginning_of(workload), mode))
         pairs = self.pairs.get((workload, mode), {})
         if not start or self.failed(workload, mode):

@@ -66,8 +66,19 @@ def how_it_ended(status):
     return f"exited {code}" if code else ""
 
 
+# What runs now.
+SPAWNERS = set()
+
+
+def end_all():
+    """Ends what other threads wait for: their runs have failed."""
+    for spawner in list(SPAWNERS):
+        os.killpg(spawner.pid, signal.SIGKILL)
+
+
 def wait_for(spawner, limit):
     """Whether the run ended in time. Whatever happens, nothing of it is left."""
+    SPAWNERS.add(spawner)
     try:
         spawner.wait(limit)
         return True
@@ -77,6 +88,7 @@ def wait_for(spawner, limit):
         if spawner.poll() is None:
             os.killpg(spawner.pid, signal.SIGKILL)
             spawner.wait()
+        SPAWNERS.discard(spawner)
 
 
 def measured(command, variables, folder, limit):
