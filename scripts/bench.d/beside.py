@@ -74,7 +74,7 @@ def side_by_side(runs, bare, times, processor):
 
 
 class Beside:
-    """All pairs of a benchmark: on each processor one at a time."""
+    """All pairs of a benchmark: on each of two processors one at a time (the others are left to the system)."""
 
     def __init__(self, bench):
         self.bench, self.results = bench, bench.results

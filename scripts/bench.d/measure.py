@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 import time
 
-from beside import Beside, Pair
+from beside import Beside
 from catalog import START_UP, SURVIVORS
 from environment import say
-from runs import Failure, Sample, run
+from runs import Failure, run
 
 HUNG_S = 240
 QUICK_HUNG_S = 30
@@ -68,7 +68,7 @@ class Results:
 
     def start(self, workload, mode, number):
         samples = self.samples[self.beginning_of(workload), mode]
-        return samples.get(number) or median_sample(list(samples.values()))
+        return samples.get(number) or median(list(samples.values()))
 
     def each(self, workload, mode, figure):
         """`figure` of each round, without those that have none."""
@@ -82,7 +82,8 @@ class Results:
         pairs = self.pairs.get((workload, mode), {})
         if not start or self.failed(workload, mode):
             return {}
-        return {number: (pair, start.get(number) or median_pair(start)) for number, pair in pairs.items()}
+        mostly = median(list(start.values()))
+        return {number: (pair, start.get(number, mostly)) for number, pair in pairs.items()}
 
     def ratios(self, workload, mode, what="cpu_s"):
         """To bare, net of start-up: of CPU time, where there are runs side by side, by these."""
@@ -148,16 +149,10 @@ def net_ratios(paired, is_net=True):
     return ratios
 
 
-def median_sample(samples):
-    return Sample(
-        *(statistics.median(getattr(s, name) for s in samples) for name in Sample.__annotations__)
-    )
-
-
-def median_pair(pairs):
-    return Pair(
-        *(statistics.median(getattr(p, name) for p in pairs.values()) for name in Pair.__annotations__)
-    )
+def median(records):
+    """Field for field."""
+    kind = type(records[0])
+    return kind(*(statistics.median(getattr(it, name) for it in records) for name in kind.__annotations__))
 
 
 class Bench:
@@ -227,7 +222,7 @@ class Bench:
         for name, all_of_it in outcomes.items():
             failures = [outcome for outcome in all_of_it if isinstance(outcome, Failure)]
             if failures or number > 0:
-                outcome = failures[0] if failures else median_sample(all_of_it)
+                outcome = failures[0] if failures else median(all_of_it)
                 self.results.add(workload.name, name, number, outcome)
         if number > 0:
             self.progress(workload, modes, number)

@@ -108,6 +108,7 @@ def measured(command, variables, folder, limit):
             start_new_session=True,
         )
         in_time = wait_for(spawner, limit)
+    wait_for_children(spawner)
     message = said.read_text(errors="replace").strip().splitlines()
     last = message[-1] if message else ""
     text = printed.read_text(errors="replace")
@@ -122,15 +123,15 @@ def measured(command, variables, folder, limit):
     return Sample(float(cpu), float(wall), int(kibibytes) * 1024, 0), text
 
 
-def at_rest(kept):
-    """The files that a run left, once nobody writes them any more: the copy of a process that
-    searched its heap packs the dump when it is done, into a file beside it."""
+def wait_for_children(spawner):
+    """Whoever a run leaves behind writes on: the copy of a process that searched its heap packs the dump
+    when it is done, into a file beside it. They are in the group of whoever started the run."""
     for _ in range(500):
-        files = sorted(file for file in kept.rglob("*") if file.is_file())
-        if not any(file.name.endswith(".part") for file in files):
-            break
+        try:
+            os.killpg(spawner.pid, 0)
+        except ProcessLookupError:
+            return
         time.sleep(0.02)
-    return files
 
 
 def run(kit, mode, program, scratch, limit, reports=False):
@@ -144,7 +145,7 @@ def run(kit, mode, program, scratch, limit, reports=False):
         outcome, printed = measured(command, mode.variables(kit, kept), out, limit)
         if isinstance(outcome, Failure):
             return outcome, []
-        files = at_rest(kept)
+        files = sorted(file for file in kept.rglob("*") if file.is_file())
         outcome.output_bytes = sum(file.stat().st_size for file in files)
         if printed and not mode.tool.talks:
             return Failure("printed something", printed.splitlines()[0]), []
