@@ -29,7 +29,7 @@ pub struct Thread {
     /// Bytes until the next sample; only in sampled mode.
     pub until_sample: Cell<i64>,
     /// Whether this thread is counted in `peak::THREADS` and will be taken out at its end.
-    pub known: Cell<u32>,
+    pub known: Cell<Known>,
     /// Set while this thread cannot have a path cache (no memory).
     pub no_paths: Cell<u32>,
     /// The stack pointer at the entry of a hook that has no register left to pass it in.
@@ -42,6 +42,25 @@ pub struct Thread {
     pub python_key: Cell<u64>,
     /// That of the native stack, where full ones are recorded.
     pub native_key: Cell<u64>,
+    /// Forks of this thread that are under way ([`crate::life::before_fork`]): the first holds the locks.
+    pub forks: Cell<u32>,
+    /// By what request the collector stands still for a fork of this thread; 0: by none.
+    pub parked: Cell<u32>,
+    /// A descriptor of the dump that this thread has open, and one more; 0: none.
+    pub dump: Cell<i32>,
+}
+
+/// What a thread is to the totals.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Known {
+    /// Not counted yet.
+    #[default]
+    Not = 0,
+    /// Counted.
+    In = 1,
+    /// Taken out again: it is ending, and what it still does nobody hears of later.
+    Gone = 2,
 }
 
 /// As much as is reserved below.
@@ -140,6 +159,16 @@ impl Guard {
         }
         thread.inside.set(1);
         Some(Guard { thread })
+    }
+
+    /// Stays inside the shim until [`Guard::kept`] is let go.
+    pub fn keep(self) {
+        core::mem::forget(self);
+    }
+
+    /// The guard that this thread kept.
+    pub fn kept() -> Guard {
+        Guard { thread: thread() }
     }
 
     /// Enters for good: for threads of the shim's own.

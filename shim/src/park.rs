@@ -87,7 +87,8 @@ pub fn forget() {
     WANTED.store(0, SeqCst);
 }
 
-/// In a child that was forked inside the shim: this thread is the only one there is.
+/// In a child that was forked inside the shim: this thread is the only one there is. What the shim was
+/// about to do it does to the end, but the dump is the parent's.
 pub fn be_alone() {
     forget();
     ALONE.store(true, SeqCst);

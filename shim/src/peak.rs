@@ -16,7 +16,7 @@ use core::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::Release,
 };
 
-use crate::guard::Thread;
+use crate::guard::{Known, Thread};
 use crate::spin::SpinLock;
 use crate::store::Moment;
 use crate::{life, store};
@@ -90,8 +90,8 @@ fn keep_on(thread: &Thread, change: i64) -> bool {
     let share = SHARE.load(Relaxed) as i64;
     let kept = kept(thread).wrapping_add(change);
     let left = share - kept.abs();
-    // A thread of which nothing is known yet must be.
-    if thread.known.get() == 0 || change.abs() > share || left < share / 4 {
+    // A thread of which nothing is known yet must be; of one that ends nobody would take it.
+    if thread.known.get() != Known::In || change.abs() > share || left < share / 4 {
         return false;
     }
     thread.may_grow.set((left - kept.min(0)) as usize);
@@ -141,17 +141,22 @@ fn hand_over(thread: &Thread, coming: i64, leaving: i64) {
     begin(thread);
 }
 
-/// The thread keeps nothing, and may keep its share.
+/// The thread keeps nothing, and may keep its share, unless it is ending.
 fn begin(thread: &Thread) {
+    if thread.known.get() == Known::Gone {
+        return;
+    }
     let share = SHARE.load(Relaxed) as usize;
     thread.may_grow.set(share);
     thread.may_shrink.set(share);
 }
 
-/// A thread ends: what it kept goes to the total.
+/// A thread ends: what it kept goes to the total, and so does all that it does from here on, at once.
 pub fn leave(thread: &Thread) {
     TOTAL.fetch_add(taken_from(thread), Relaxed);
-    THREADS.fetch_sub(1, Relaxed);
+    if thread.known.replace(Known::Gone) == Known::In {
+        THREADS.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Notes the live memory of every site in the bank that is not read.
@@ -194,7 +199,7 @@ mod tests {
     #[test]
     fn what_a_thread_keeps_is_what_came_and_went() {
         let thread = thread();
-        thread.known.set(1);
+        thread.known.set(Known::In);
         let (mut random, mut live) = (3u64, Vec::new());
         let mut bytes = TOTAL.load(Relaxed) + kept(thread);
         // (`hand_over` notes the peak too, which a test has no place for.)

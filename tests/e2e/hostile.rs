@@ -427,6 +427,29 @@ fn a_signal_handler_forks_wherever_it_is() {
     }
 }
 
+/// A program that forks so many times, and prints how many children were fine.
+fn forks_well(program: &str, times: u32, in_all: u32) {
+    let made = compile(program, &["-pthread"]);
+    let run = Run::new([made.to_str().expect("UTF-8"), &times.to_string()]);
+    let run = run.env("PYSHIM_FOLLOW", "all");
+    let output = finish(run.shimmed());
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(said, format!("{in_all} of {in_all}\n"), "{}", output.status);
+    for path in &run.ran(output).dumps {
+        read(path);
+    }
+}
+
+#[test]
+fn a_signal_handler_maps_memory_in_the_middle_of_a_fork() {
+    forks_well("hostile/signal_in_fork.c", 300, 300);
+}
+
+#[test]
+fn threads_that_fork_at_once() {
+    forks_well("hostile/forks_at_once.c", 100, 600);
+}
+
 #[test]
 fn a_hundred_forks_beside_eight_threads() {
     on_every_interpreter(|python| {

@@ -14,7 +14,7 @@ pub mod timeline;
 
 use core::ffi::c_void;
 use core::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst,
+    AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst,
 };
 use std::sync::OnceLock;
 
@@ -142,7 +142,14 @@ fn take_marks() {
     beside.noted.store(marked, SeqCst);
 }
 
-static RUNNING: AtomicBool = AtomicBool::new(false);
+/// What there is of the thread. Whoever makes it [`STARTING`] or [`ENDING`] is alone with that, and is
+/// inside the shim: nobody who waits for it is the same thread.
+static STATE: AtomicU8 = AtomicU8::new(ABSENT);
+const ABSENT: u8 = 0;
+const STARTING: u8 = 1;
+const RUNNING: u8 = 2;
+const ENDING: u8 = 3;
+
 static STOPPING: AtomicU32 = AtomicU32::new(0);
 static HANDLE: AtomicU64 = AtomicU64::new(0);
 static THREAD_ID: AtomicU32 = AtomicU32::new(0);
@@ -164,21 +171,27 @@ pub fn after_start() {
 /// Whether the thread does not run.
 #[inline]
 pub fn is_missing() -> bool {
-    !RUNNING.load(Relaxed)
+    STATE.load(Relaxed) == ABSENT
+}
+
+fn change(from: u8, to: u8) -> bool {
+    STATE.compare_exchange(from, to, SeqCst, SeqCst).is_ok()
 }
 
 /// Starts the thread if it does not run and may. The caller must be where
 /// `pthread_create` may be called: not inside the C library or the loader.
 pub fn ensure(guard: &Guard, now_ns: u64) {
-    if RUNNING.load(Relaxed) || now_ns < NOT_BEFORE.load(Relaxed) || !life::recording() {
+    if !is_missing() || now_ns < NOT_BEFORE.load(Relaxed) || !life::recording() {
         return;
     }
-    if RUNNING.swap(true, SeqCst) {
+    if !change(ABSENT, STARTING) {
         return;
     }
-    if !start(guard) {
-        RUNNING.store(false, SeqCst);
+    if start(guard) {
+        STATE.store(RUNNING, SeqCst);
+    } else {
         not_before(now_ns + 1_000_000_000);
+        STATE.store(ABSENT, SeqCst);
     }
 }
 
@@ -214,25 +227,34 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     sys::own_descriptors();
     // SAFETY: the name is a string that ends in zero.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"pyshim".as_ptr()) };
-    while STOPPING.load(SeqCst) == 0 && life::recording() {
+    while STOPPING.load(SeqCst) == 0 {
         park::heed();
-        round(false);
-        take_marks();
-        snapshot::round(&guard, life::since_start_ns());
+        // (While the process tries to become another program nothing is recorded. It may stay this one.)
+        if life::recording() {
+            round(false);
+            take_marks();
+            snapshot::round(&guard, life::since_start_ns());
+        }
         sys::futex_wait(&STOPPING, 0, ROUND_NS);
     }
     core::ptr::null_mut()
 }
 
-/// Ends the thread and waits until it is gone for the kernel too.
-pub fn stop() {
-    if !RUNNING.load(SeqCst) {
-        return;
+/// Ends the thread and waits until it is gone for the kernel too. For threads that are inside the shim,
+/// and were not before.
+pub fn stop(_: &Guard) {
+    while !change(RUNNING, ENDING) {
+        if is_missing() {
+            return;
+        }
+        // Another thread starts it, or ends it: two may fork at once.
+        sys::yield_now();
     }
     STOPPING.store(1, SeqCst);
     sys::futex_wake(&STOPPING);
     let handle = HANDLE.load(SeqCst);
-    // SAFETY: the thread was created joinable by `start` and is joined once: RUNNING is cleared.
+    // SAFETY: `start` created the thread, joinable, before the state was RUNNING. It is joined once: here,
+    // by whoever made the state ENDING, which it is until the next one may be started.
     unsafe { libc::pthread_join(handle, core::ptr::null_mut()) };
     let tid = THREAD_ID.load(SeqCst);
     let mut tries = 0;
@@ -240,14 +262,14 @@ pub fn stop() {
         sys::yield_now();
         tries += 1;
     }
-    RUNNING.store(false, SeqCst);
     not_before(life::since_start_ns() + AFTER_FORK_NS);
+    STATE.store(ABSENT, SeqCst);
 }
 
 /// Brings the thread to a place where all that it holds is whole: for a fork by a thread that may
 /// hold any lock. What [`park::go_on`] wants; 0: there is no thread.
 pub fn stand_still() -> u32 {
-    if RUNNING.load(SeqCst) { park::ask(|| sys::futex_wake(&STOPPING)) } else { 0 }
+    if is_missing() { 0 } else { park::ask(|| sys::futex_wake(&STOPPING)) }
 }
 
 /// The thread's id in the system; 0: it never ran.
@@ -258,17 +280,16 @@ pub fn thread_id() -> u32 {
 /// Where the thread's stack lies: start and end; nothing if it does not run.
 pub fn stack() -> Option<(usize, usize)> {
     let top = TOP.load(SeqCst);
-    RUNNING
-        .load(SeqCst)
+    (!is_missing())
         .then(|| (top.saturating_sub(STACK + 8192) & !4095, (top + 4096).next_multiple_of(4096)))
 }
 
 /// Whether the calling thread is this one.
 pub fn is_this_thread() -> bool {
-    RUNNING.load(SeqCst) && sys::thread_id() == thread_id()
+    !is_missing() && sys::thread_id() == thread_id()
 }
 
 /// In a forked child there is no such thread.
 pub fn gone() {
-    RUNNING.store(false, SeqCst);
+    STATE.store(ABSENT, SeqCst);
 }

@@ -1,6 +1,6 @@
 //! What a fork does: it finds every lock at rest, and the child begins anew.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 
 use crate::collector::{self, ROUNDS, modules};
 use crate::guard::{Guard, thread};
@@ -34,40 +34,50 @@ pub(super) extern "C" fn in_child_handler() {
     after_fork_in_child();
 }
 
-/// Whether this thread took the locks for a fork that is under way.
-static FORKING: AtomicBool = AtomicBool::new(false);
-/// The request by which the collector stands still for a fork that takes no lock; 0: none.
-static PARKED: AtomicU32 = AtomicU32::new(0);
-
-/// Brings every lock of the shim to rest, so that a child finds them whole.
+/// Brings every lock of the shim to rest, so that a child finds them whole. Until the fork is done this
+/// thread stays inside the shim: a signal handler that comes meanwhile, or another handler of the
+/// fork, must not come to the locks.
 pub fn before_fork() {
+    let forks = &thread().forks;
+    if forks.get() > 0 {
+        // Such a one forks.
+        return forks.set(forks.get() + 1);
+    }
     if !recording() {
         return;
     }
-    let Some(_guard) = Guard::enter() else {
+    let Some(guard) = Guard::enter() else {
         // A signal handler that interrupted the shim itself must not wait for this very thread.
-        PARKED.store(collector::stand_still(), SeqCst);
+        let request = collector::stand_still();
+        if request != 0 {
+            thread().parked.set(request);
+        }
         return;
     };
-    collector::stop();
+    collector::stop(&guard);
     ROUNDS.hold();
     SITES.hold();
     STORE.hold();
     mappings::hold();
+    python::arenas::hold();
     native::paths::hold();
     modules::hold();
     log::hold();
     SETTINGS.hold();
+    snapshot::hold();
     heap::HEAP.hold();
-    FORKING.store(true, SeqCst);
+    forks.set(1);
+    guard.keep();
 }
 
 fn release_locks() {
     heap::HEAP.release();
+    snapshot::release();
     SETTINGS.release();
     log::release();
     modules::release();
     native::paths::release();
+    python::arenas::release();
     mappings::release();
     STORE.release();
     SITES.release();
@@ -76,29 +86,45 @@ fn release_locks() {
 
 /// The parent goes on as before; the collector comes back later.
 pub fn after_fork_in_parent() {
-    if FORKING.swap(false, SeqCst) {
-        release_locks();
-    } else {
-        park::go_on(PARKED.swap(0, SeqCst));
+    let thread = thread();
+    match thread.forks.get() {
+        0 => park::go_on(thread.parked.replace(0)),
+        1 => {
+            release_locks();
+            thread.forks.set(0);
+            drop(Guard::kept());
+        }
+        forks => thread.forks.set(forks - 1),
+    }
+}
+
+/// In a child that a signal handler forked inside the shim: it comes back there, and records nothing.
+fn come_back() {
+    if recording() {
+        // The locks are as they were at some moment of the parent's.
+        park::be_alone();
+        collector::gone();
+        store::abandon_file(thread());
+        stop();
     }
 }
 
 /// The child lets go of all that is its parent's.
 pub fn after_fork_in_child() {
-    if !FORKING.swap(false, SeqCst) {
-        // The locks are as they were at some moment of the parent's.
-        if recording() {
-            park::be_alone();
-            collector::gone();
-            store::leave_file();
-            stop();
+    let this = thread();
+    match this.forks.get() {
+        0 => return come_back(),
+        1 => {}
+        forks => {
+            this.forks.set(forks - 1);
+            return come_back();
         }
-        return;
     }
     release_locks();
+    this.forks.set(0);
     park::forget();
-    PARKED.store(0, SeqCst);
-    let guard = Guard::enter();
+    this.parked.set(0);
+    let guard = Guard::kept();
     PID.store(sys::pid(), Relaxed);
     START_NS.store(sys::monotonic_ns(), Relaxed);
     end::is_far();

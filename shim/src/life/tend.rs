@@ -4,7 +4,7 @@ use core::ffi::c_void;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 use crate::collector::{self, ROUNDS, modules};
-use crate::guard::{Guard, Thread, thread};
+use crate::guard::{Guard, Known, Thread, thread};
 use crate::native::{self, Anchor};
 use crate::python::{self, state};
 use crate::sites::{self, Place, SITES};
@@ -88,8 +88,8 @@ fn tend_collector(guard: &Guard, anchor: Anchor) {
 /// Counts a thread in, and asks to hear of its end.
 #[inline]
 pub fn know_thread(thread: &Thread) {
-    if thread.known.get() == 0 {
-        thread.known.set(1);
+    if thread.known.get() == Known::Not {
+        thread.known.set(Known::In);
         peak::THREADS.fetch_add(1, Relaxed);
         store::enter(thread);
         let key = THREAD_KEY.load(Relaxed);

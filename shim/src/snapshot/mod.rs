@@ -371,6 +371,16 @@ pub fn linger() {
     }
 }
 
+/// For the time of a fork of the program's.
+pub fn hold() {
+    PREPARED.hold();
+}
+
+/// After it, on both sides.
+pub fn release() {
+    PREPARED.release();
+}
+
 /// In a forked child of the program: the copy is its parent's.
 pub fn forget() {
     unwant();

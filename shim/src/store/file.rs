@@ -8,9 +8,11 @@ use pyshim_dump::layout::{
 };
 
 use super::{
-    CAPACITY, COUNTERS, FURTHER, FURTHER_CAPACITY, Failure, HEADER, MAX_FURTHER, MAX_SITES,
-    MOMENTS, Part, Store, has_further_room, header, lose, site_count,
+    CAPACITY, COUNTERS, FURTHER, FURTHER_CAPACITY, Failure, HEADER, LOG_WINDOW, MAX_FURTHER,
+    MAX_SITES, MOMENTS, Part, Store, has_further_room, header, lose, site_count,
 };
+use crate::guard::thread;
+use crate::park;
 use crate::sys::{self, Errno};
 
 /// Of one extent no more pages are taken beforehand than these bytes have.
@@ -19,13 +21,35 @@ const MOST_TAKEN: u64 = 1 << 20;
 /// While there is no room, every new stack would ask for some.
 const BACK_OFF_NS: u64 = 100_000_000;
 
+/// A descriptor of the dump for the time of a call.
+struct Opened(i32);
+
+impl Opened {
+    fn new(fd: i32) -> Opened {
+        thread().dump.set(fd + 1);
+        // A signal handler may have forked, or forks, between any two steps.
+        if park::is_alone() {
+            sys::make_useless(fd);
+        }
+        Opened(fd)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        thread().dump.set(0);
+        sys::close(self.0);
+    }
+}
+
 impl Store {
     /// Creates the file; counters that are not zero by now are kept.
     pub fn create(&mut self, path: &[u8], identity: &Identity) -> Result<(), Failure> {
         let (path, fd) = create_new(path)?;
+        let opened = Opened::new(fd);
         let made = self.fill(fd, identity);
         let known = sys::identity(fd);
-        sys::close(fd);
+        drop(opened);
         match (made, known) {
             (Ok(()), Some(known)) => {
                 self.path = path;
@@ -33,7 +57,9 @@ impl Store {
                 Ok(())
             }
             (result, _) => {
-                sys::unlink(&path);
+                if !park::is_alone() {
+                    sys::unlink(&path);
+                }
                 self.forget();
                 result.and(Err(Failure::Moved))
             }
@@ -174,6 +200,7 @@ impl Store {
         // SAFETY: the window was reserved just now and nobody knows it.
         unsafe { sys::map_file_over(window, len as usize, fd, at)? };
         self.add_extent(ExtentKind::Log, self.log_extents, at, len)?;
+        LOG_WINDOW.store(window as usize | len.trailing_zeros() as usize, Relaxed);
         if !self.log.is_null() {
             // SAFETY: the old window is full, and only this lock's holder uses it.
             unsafe { sys::unmap(self.log, self.log_capacity) };
@@ -189,17 +216,15 @@ impl Store {
         &mut self,
         work: impl FnOnce(&mut Store, i32) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        if self.path.is_empty() {
+        if !self.exists() {
             return Err(Failure::NoFile);
         }
         let fd = sys::open(&self.path, libc::O_RDWR | libc::O_NOFOLLOW, 0)?;
-        let result = if sys::identity(fd) == Some(self.identity) {
-            work(self, fd)
-        } else {
-            Err(Failure::Moved)
-        };
-        sys::close(fd);
-        result
+        let _opened = Opened::new(fd);
+        if sys::identity(fd) != Some(self.identity) {
+            return Err(Failure::Moved);
+        }
+        work(self, fd)
     }
 
     /// Makes sure that another site id can be given out.

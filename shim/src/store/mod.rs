@@ -16,11 +16,15 @@ mod log;
 mod seal;
 mod tally;
 
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed, Ordering::Release};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::Release};
 use std::collections::VecDeque;
 
-use pyshim_dump::layout::{Counters, Further, Growth, HEADER_LEN, Header, Lost, Moments};
+use pyshim_dump::layout::{
+    Counters, Further, Growth, HEADER_LEN, Header, LOG_EXTENT_MAX, LOG_EXTENT_MIN, Lost, Moments,
+};
 
+use crate::guard::Thread;
+use crate::park;
 use crate::spin::SpinLock;
 use crate::sys::{self, Errno};
 
@@ -93,9 +97,9 @@ impl Store {
         }
     }
 
-    /// Whether there is a file.
+    /// Whether there is a file, and it is this process's.
     pub fn exists(&self) -> bool {
-        !self.path.is_empty()
+        !self.path.is_empty() && !park::is_alone()
     }
 
     /// In a forked child: lets go of the parent's file. Everything counted from
@@ -105,6 +109,7 @@ impl Store {
             crate::life::stop();
         }
         if !self.log.is_null() {
+            LOG_WINDOW.store(0, Relaxed);
             // SAFETY: the window is ours alone.
             unsafe { sys::unmap(self.log, self.log_capacity) };
         }
@@ -160,6 +165,29 @@ pub fn leave_file() -> bool {
     // thread, which is here.
     maps.all(|(at, len)| unsafe { sys::map_zero_over(at, len).is_ok() }) && further::forget()
 }
+
+/// The same in a child that was forked inside the shim, and comes back to whatever `thread` was doing
+/// there: nothing of that may reach the parent's file.
+pub fn abandon_file(thread: &Thread) {
+    leave_file();
+    // (No file can be so large, with some more.)
+    header().file_len.store(i64::MAX as u64, Relaxed);
+    let window = LOG_WINDOW.load(Relaxed);
+    if window != 0 {
+        let (at, len) = (window & !4095, 1 << (window & 4095));
+        // SAFETY: the window is the log's alone, of which any bytes are valid; nobody else is here.
+        let _ = unsafe { sys::map_zero_over(at as *mut u8, len) };
+    }
+    let fd = thread.dump.get() - 1;
+    if fd >= 0 {
+        sys::make_useless(fd);
+    }
+}
+
+/// Where the log's window is, for whoever cannot take the lock: its address, which is a page's, and as
+/// what power of two it is long; 0: there is none.
+static LOG_WINDOW: AtomicUsize = AtomicUsize::new(0);
+const _: () = assert!(LOG_EXTENT_MIN.is_power_of_two() && LOG_EXTENT_MAX.is_power_of_two());
 
 /// Whether another site id can be given out as things are.
 pub fn has_room() -> bool {

@@ -22,6 +22,14 @@ pub fn close(fd: i32) {
     let _ = unsafe { syscall(libc::SYS_close, [fd as usize, 0, 0, 0, 0, 0]) };
 }
 
+/// Has a descriptor that we opened lead nowhere: whatever is done to it from now on fails.
+pub fn make_useless(fd: i32) {
+    let Ok(nowhere) = open(b"/\0", libc::O_PATH, 0) else { return };
+    // SAFETY: as in `close`; `fd` is ours.
+    let _ = unsafe { syscall(libc::SYS_dup2, [nowhere as usize, fd as usize, 0, 0, 0, 0]) };
+    close(nowhere);
+}
+
 /// Removes the file that `path`, which ends in a zero byte, names.
 pub fn unlink(path: &[u8]) {
     if path.last() == Some(&0) {
