@@ -88,7 +88,7 @@ pub fn allocated(
 pub fn entered(address: usize, size: usize, site: u32) -> bool {
     match live::insert(address, size, site, epoch::now()) {
         Ok(None) => {}
-        Ok(Some(stale)) => missed_free(&stale),
+        Ok(Some((at, stale))) => missed_free(at, &stale),
         Err(live::NoPlace) => {
             store::lose(Lost::Blocks);
             return false;
@@ -155,9 +155,12 @@ fn taken_specially(address: usize, block: live::Block) -> Option<live::Block> {
     Some(block)
 }
 
-/// The free of a block was not seen; its address came again.
+/// The free of a block was not seen; its address came again. The caller is inside the shim.
 #[cold]
-fn missed_free(block: &live::Block) {
+fn missed_free(address: usize, block: &live::Block) {
+    if block.watched {
+        sites::code_freed(address);
+    }
     if !block.only_watched && block.epoch >= epoch::FORKED_AT.load(Relaxed) {
         gone(block, Lock::Unknown);
     }

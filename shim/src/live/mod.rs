@@ -195,6 +195,19 @@ fn mid_slot(address: usize, size: usize, site: u32, birth: Birth) -> u64 {
     wide_slot(site, birth) | (size as u64) << SIZE_AT | mid_offset(address) << MID_OFFSET_AT
 }
 
+#[inline(always)]
+fn mid_size(slot: u64) -> usize {
+    (slot >> SIZE_AT) as usize & (LARGE_SIZE - 1)
+}
+
+/// Writes a word that is this thread's; what was there.
+#[inline(always)]
+fn put(word: &AtomicU64, value: u64) -> u64 {
+    let old = word.load(Relaxed);
+    word.store(value, Relaxed);
+    old
+}
+
 fn unpack(slot: u64, size: usize) -> Block {
     Block {
         site: slot as u32 & SITE_MASK,
@@ -222,14 +235,14 @@ fn unpack_small(slot: u32) -> Block {
 pub struct NoPlace;
 
 /// Enters a block that was just allocated. Returns a block that the table still
-/// held there: its free was not seen.
+/// held there, and its address: its free was not seen.
 #[inline(always)]
 pub fn insert(
     address: usize,
     size: usize,
     site: u32,
     birth: Birth,
-) -> Result<Option<Block>, NoPlace> {
+) -> Result<Option<(usize, Block)>, NoPlace> {
     if address & 15 != 0 {
         return Err(NoPlace);
     }
@@ -246,21 +259,29 @@ pub fn insert(
             return Ok(None);
         }
         went(address);
-        return Ok(Some(unpack_small(old)));
+        return Ok(Some((address, unpack_small(old))));
     }
-    let mut stale = None;
-    if old != 0 {
-        stale = remove(address);
-    }
-    if size < LARGE_SIZE {
-        mid(leaf, address).store(mid_slot(address, size, site, birth), Relaxed);
+    let here = match old {
+        0 => None,
+        _ => remove(address).map(|block| (address, block)),
+    };
+    // Two that are as large do not begin in one window: what is there is no more, wherever it began.
+    let window = if size < LARGE_SIZE {
+        let old = put(mid(leaf, address), mid_slot(address, size, site, birth));
+        let at = address & !127 | ((old >> MID_OFFSET_AT) as usize & 7) << 4;
+        (old != 0).then(|| (at, unpack(old, mid_size(old))))
     } else {
-        let place = large(leaf, address);
-        place[1].store(size as u64, Relaxed);
-        let slot = wide_slot(site, birth);
-        place[0].store(slot | large_offset(address) << LARGE_OFFSET_AT, Relaxed);
+        let [place, size_at] = large(leaf, address);
+        let old_size = put(size_at, size as u64) as usize;
+        let offset = large_offset(address) << LARGE_OFFSET_AT;
+        let old = put(place, wide_slot(site, birth) | offset);
+        let at = address & !4095 | ((old >> LARGE_OFFSET_AT) as usize & 0xff) << 4;
+        (old != 0).then(|| (at, unpack(old, old_size)))
+    };
+    if let Some((at, _)) = window {
+        went(at);
     }
-    Ok(stale)
+    Ok(here.or(window))
 }
 
 /// Takes a block out that is about to be freed; `None` if it is not known.
@@ -282,7 +303,7 @@ pub fn remove(address: usize) -> Option<Block> {
     if is_mid(slot, address) {
         place.store(0, Relaxed);
         went(address);
-        return Some(unpack(slot, (slot >> SIZE_AT) as usize & (LARGE_SIZE - 1)));
+        return Some(unpack(slot, mid_size(slot)));
     }
     let place = large(leaf, address);
     let slot = place[0].load(Relaxed);
@@ -384,8 +405,16 @@ mod tests {
 
         // A block whose free was missed is handed back when its address comes again.
         assert_eq!(insert(base, 64, 1, birth), Ok(None));
-        assert_eq!(insert(base, 5000, 2, birth).unwrap().unwrap().site, 1);
+        assert_eq!(insert(base, 5000, 2, birth).unwrap().unwrap().1.site, 1);
         assert_eq!(remove(base).unwrap().size, 5000);
+        // So it is when another one of its window comes.
+        for (size, other) in [(200, base + 32), (5000, base + 1024)] {
+            assert_eq!(insert(base, size, 1, birth), Ok(None));
+            assert!(size >= LARGE_SIZE || !enter(other, size, 2, birth));
+            let (at, stale) = insert(other, size, 2, birth).unwrap().unwrap();
+            assert_eq!((at, stale.site, stale.size), (base, 1, size));
+            assert_eq!((remove(base), remove(other).unwrap().site), (None, 2));
+        }
 
         // Watching works on known and on unknown blocks.
         assert!(watch(base));

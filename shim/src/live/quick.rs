@@ -35,7 +35,11 @@ pub fn enter(address: usize, size: usize, site: u32, birth: Birth) -> bool {
         return true;
     }
     if size < LARGE_SIZE {
-        mid(leaf, address).store(mid_slot(address, size, site, birth), Relaxed);
+        let place = mid(leaf, address);
+        if place.load(Relaxed) != 0 {
+            return false;
+        }
+        place.store(mid_slot(address, size, site, birth), Relaxed);
         return true;
     }
     false
@@ -108,6 +112,6 @@ pub fn look(address: usize) -> Look {
     if slot & WATCHED != 0 || ((slot >> EPOCH_AT) as u16) < epoch::FORKED_AT.load(Relaxed) {
         return Look::Special;
     }
-    let size = (slot >> SIZE_AT) as usize & (LARGE_SIZE - 1);
-    Look::Here(Place { site: slot as u32 & SITE_MASK, size, slot: Slot::Mid(place, slot) })
+    let (site, size) = (slot as u32 & SITE_MASK, mid_size(slot));
+    Look::Here(Place { site, size, slot: Slot::Mid(place, slot) })
 }
