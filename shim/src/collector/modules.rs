@@ -19,8 +19,8 @@ pub struct Loaded {
 /// What the loader said.
 pub struct Look {
     loaded: Vec<Loaded>,
-    /// Whether anything was unloaded since the last look.
-    unloaded: bool,
+    /// How often it had loaded and unloaded something by then.
+    counts: (u64, u64),
 }
 
 /// Counts of loads and unloads at the last look.
@@ -40,7 +40,7 @@ pub fn look() -> Option<Look> {
         return None;
     }
     *SEEN.lock() = search.now;
-    Some(Look { loaded: search.loaded, unloaded: search.now.1 != search.before.1 })
+    Some(Look { loaded: search.loaded, counts: search.now })
 }
 
 struct Search {
@@ -117,16 +117,23 @@ fn build_id(mut notes: &[u8]) -> Option<&[u8]> {
 /// What was written of modules.
 pub struct Keeper {
     known: Vec<(Loaded, bool)>,
+    /// Of the look that it is of.
+    counts: (u64, u64),
 }
 
 impl Keeper {
     /// Nothing yet.
     pub const fn new() -> Keeper {
-        Keeper { known: Vec::new() }
+        Keeper { known: Vec::new(), counts: (0, 0) }
     }
 
-    /// Writes down what is new and what is gone.
+    /// Writes down what is new and what is gone. Two threads that looked may come here in another order.
     pub fn note(&mut self, look: Look, now_ns: u64) {
+        let (old, new) = (self.counts, look.counts);
+        if new.0 + new.1 < old.0 + old.1 {
+            return;
+        }
+        self.counts = new;
         let mut sites = sites::SITES.lock();
         for (id, (module, here)) in self.known.iter_mut().enumerate() {
             if *here && !look.loaded.contains(module) {
@@ -154,7 +161,7 @@ impl Keeper {
             self.known.push((module, true));
         }
         drop(sites);
-        if look.unloaded || replaced {
+        if new.1 != old.1 || replaced {
             // Another file may be mapped where the old one was, or is.
             native::forget_rules();
             sites::files_changed(replaced);

@@ -76,8 +76,12 @@ impl Codes {
         let id = self.read(address, line);
         // From now on its end must be noticed.
         live::watch(address);
-        self.maps().by_address.insert(address, Known { id, keys: vec![key] });
-        (id, true)
+        // (Keys that passed through what was there before are void when this dies: so nothing is lost where
+        // it is the same.)
+        let fresh = || Known { id, keys: Vec::new() };
+        let known = self.maps().by_address.entry(address).or_insert_with(fresh);
+        known.id = id;
+        (id, known.pass(key))
     }
 
     /// Lists `key` with a code object that is known; whether further ones may have to be.
