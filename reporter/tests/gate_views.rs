@@ -1,6 +1,8 @@
 //! What the views make of a comparison and a check that were put together by hand. `BLESS=1` writes
 //! the golden files anew; one that is missing fails.
 
+#[path = "support/documented.rs"]
+mod documented;
 #[path = "support/golden.rs"]
 mod golden;
 
@@ -217,7 +219,9 @@ fn a_comparison_as_markdown() {
 
 #[test]
 fn a_comparison_as_json() {
-    golden("diff.json", &json::comparison(&comparison(), usize::MAX));
+    let json = json::comparison(&comparison(), usize::MAX);
+    golden("diff.json", &json);
+    documented::assert_documented(&json);
     let value: serde_json::Value =
         serde_json::from_str(&json::comparison(&comparison(), 1)).unwrap();
     assert_eq!((&value["schema"], &value["sites_changed"]), (&"pyshim.diff/1".into(), &3.into()));
@@ -235,7 +239,9 @@ fn a_check_in_every_format() {
     golden("check.txt", &text::check(&checked(), Paint(false)));
     golden("check.ansi", &text::check(&checked(), Paint(true)));
     golden("check.md", &markdown::check(&checked()));
-    golden("check.json", &json::check(&checked()));
+    let json = json::check(&checked());
+    golden("check.json", &json);
+    documented::assert_documented(&json);
     golden("check.xml", &junit::check(&checked()));
     let value: serde_json::Value = serde_json::from_str(&json::check(&checked())).unwrap();
     assert_eq!((&value["schema"], &value["exceeded"]), (&"pyshim.check/1".into(), &3.into()));

@@ -1,6 +1,8 @@
 //! What the views make of a report that was put together by hand. `BLESS=1` writes the golden
 //! files anew; one that is missing fails.
 
+#[path = "support/documented.rs"]
+mod documented;
 #[path = "support/golden.rs"]
 mod golden;
 
@@ -278,7 +280,9 @@ fn one_process_in_colour() {
 
 #[test]
 fn one_process_as_json() {
-    golden("one.json", &json::render(&report()));
+    let json = json::render(&report());
+    golden("one.json", &json);
+    documented::assert_documented(&json);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 #[path = "support/called.rs"]
 mod called;
+#[path = "support/documented.rs"]
+mod documented;
 mod support;
 
 use std::fs::{self, File, OpenOptions};
@@ -91,6 +93,7 @@ fn why_a_line_or_an_address_is_alive() {
     let (_folder, path) = written(&explained());
     let line = reporter(&["why", text(&path), "app.py:31", "--format", "json"]);
     assert_eq!((line.status, line.err.as_str()), (0, ""));
+    documented::assert_documented(&line.out);
     let value: Value = serde_json::from_str(&line.out).unwrap();
     assert_eq!(value["objects"], 3000);
     assert_eq!(value["ways"][0]["share"], 3000);
