@@ -127,6 +127,37 @@ fn new_dumps_are_shown_and_old_ones_are_not() {
 }
 
 #[test]
+fn a_dump_whose_name_was_taken_is_found() {
+    let folder = folder();
+    fs::write(folder.path().join("made"), support::leaky().bytes()).unwrap();
+    // As the shim does when there is an `out.dump`.
+    for name in ["out.dump", "out.dump.1", "out.dump.2"] {
+        let script = format!("cp made {name}");
+        let mut command = reporter(folder.path());
+        command.args(["run", "--out", "out.dump", "--", "/bin/sh", "-c", &script]);
+        let said = text(&command.output().unwrap().stderr);
+        assert!(said.ends_with(&format!("\nkept: {name}\n")), "{said}");
+    }
+}
+
+#[test]
+fn nothing_that_a_terminal_obeys_is_said_of_what_was_kept() {
+    let folder = folder();
+    fs::write(folder.path().join("made"), support::leaky().bytes()).unwrap();
+    let mut command = reporter(folder.path());
+    command.args(["run", "--out", "\x1b[2J.dump", "--", "/bin/sh", "-c"]);
+    let said = text(&command.arg("cp made \"$(printf '\\033[2J.dump')\"").output().unwrap().stderr);
+    assert!(said.ends_with("\nkept: \u{fffd}[2J.dump\n"), "{said}");
+}
+
+#[test]
+fn without_a_dump_it_is_said_how_to_learn_why() {
+    let said = text(&shell("exit 0").stderr);
+    assert!(said.contains("no dump was written") && said.lines().count() == 1, "{said}");
+    assert!(said.contains("PYSHIM_LOG=stderr says why"), "{said}");
+}
+
+#[test]
 fn a_dump_that_cannot_be_read_does_not_change_the_status() {
     let output = shell("echo x > pyshim.9.dump; exit 3");
     assert_eq!(output.status.code(), Some(3));

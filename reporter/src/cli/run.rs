@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use crate::analyze::report::{By, Moment};
 use crate::problem::Problem;
 use crate::read::{self, State};
-use crate::view::{Format, Paint, text};
+use crate::view::{Format, Paint, clean, text};
 
 use super::summarize::report;
 use super::{Streams, WRONG, complain};
@@ -144,7 +144,7 @@ fn summary(
     streams: &mut Streams,
 ) {
     if paths.is_empty() {
-        let what = "no dump was written; the program runs no Python (see --follow all), is static or setuid, or the shim said above why";
+        let what = "no dump was written; the program runs no Python (see --follow all), is static or setuid, or cannot be recorded (PYSHIM_LOG=stderr says why)";
         complain(&Problem::new(template.path().display(), what), streams);
         return;
     }
@@ -160,7 +160,7 @@ fn summary(
         return;
     }
     let running = dumps.iter().filter(|loaded| loaded.state == State::Running).count();
-    let names: Vec<String> = dumps.iter().map(|it| it.path.display().to_string()).collect();
+    let names: Vec<String> = dumps.iter().map(|it| clean(&it.path.display().to_string())).collect();
     let report = report(dumps, &problems, Some(top), By::Site, Moment::Last, Format::Text, None);
     let mut out = format!("\n{}", text::render(&report, Paint(streams.colour_err)));
     if running > 0 {

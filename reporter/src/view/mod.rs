@@ -46,7 +46,7 @@ impl Paint {
 }
 
 /// A text from the dump, without what a terminal would obey.
-fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     text.chars()
         .map(|letter| match letter {
             '\t' => ' ',

@@ -65,10 +65,11 @@ impl Template {
     }
 }
 
-/// Whether a file name can come from a template: `%p` is a number, `%e` anything.
+/// Whether a file name can come from a template: `%p` is a number, `%e` anything; behind it all there may
+/// be another number, where the name was taken.
 fn fits(template: &[u8], name: &[u8]) -> bool {
     match template {
-        [] => name.is_empty(),
+        [] => name.is_empty() || is_further(name),
         [b'%', b'p', rest @ ..] => {
             let digits = name.iter().take_while(|byte| byte.is_ascii_digit()).count();
             (1..=digits).any(|end| name.get(end..).is_some_and(|tail| fits(rest, tail)))
@@ -80,6 +81,14 @@ fn fits(template: &[u8], name: &[u8]) -> bool {
         [byte, rest @ ..] => {
             name.split_first().is_some_and(|(first, tail)| first == byte && fits(rest, tail))
         }
+    }
+}
+
+/// Whether it is what the shim appends where a name was taken: `.1` to `.999`.
+fn is_further(ending: &[u8]) -> bool {
+    match ending {
+        [b'.', b'1'..=b'9', rest @ ..] => rest.len() < 3 && rest.iter().all(u8::is_ascii_digit),
+        _ => false,
     }
 }
 
@@ -97,6 +106,19 @@ mod tests {
         assert!(fits("%e-%p", "python3.11-17"));
         assert!(fits("100%%.%p", "100%.3"));
         assert!(fits("plain", "plain"));
+    }
+
+    #[test]
+    fn a_taken_name_has_a_number_behind_it() {
+        let fits = |template: &str, name: &str| fits(template.as_bytes(), name.as_bytes());
+        for name in ["out.dump.1", "out.dump.42", "out.dump.999"] {
+            assert!(fits("out.dump", name), "{name}");
+        }
+        for name in ["out.dump.", "out.dump.0", "out.dump.1000", "out.dump.1x", "out.dump1"] {
+            assert!(!fits("out.dump", name), "{name}");
+        }
+        assert!(fits("pyshim.%p.dump", "pyshim.4242.dump.1"));
+        assert!(fits("%e-%p", "python3.11-17.3"));
     }
 
     #[test]
