@@ -180,6 +180,19 @@ fn the_peak_is_another_list() {
 }
 
 #[test]
+fn only_a_short_run_is_called_short() {
+    let folder = folder();
+    let long = write(&folder, "long.dump", &leaky().bytes());
+    let mut maker = Maker::new();
+    maker.process("3.12.1", &["python", "x.py"]).exited(0, 500_000_000);
+    let short = write(&folder, "short.dump", &maker.bytes());
+    for options in [&[][..], &["--peak"]] {
+        let is_short = |path| summarize(path, options).out.contains("- the run is too short");
+        assert!(!is_short(&long) && is_short(&short), "{options:?}");
+    }
+}
+
+#[test]
 fn libraries_hold_what_their_frames_allocate() {
     let folder = folder();
     let path = write(&folder, "a.dump", &leaky().bytes());

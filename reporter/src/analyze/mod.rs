@@ -24,8 +24,9 @@ use crate::read::Loaded;
 use crate::symbolize::Symbols;
 
 use causes::Places;
+use growth::Times;
 use names::Names;
-use report::{By, Moment, Peak, Report, Window};
+use report::{By, Moment, Peak, Report};
 use stacks::Stacks;
 
 /// What is asked for.
@@ -70,7 +71,7 @@ pub fn summarize(
     let census = census::census(dumps, symbols, options);
     notes.extend(dumps.iter().flat_map(|loaded| loaded.notes.iter().cloned()));
     notes.extend(symbols.notes().map(str::to_owned));
-    notes.extend(remarks(dumps, &found.window));
+    notes.extend(remarks(dumps, options.since));
     Report {
         causes,
         verdict,
@@ -97,9 +98,10 @@ fn peak(dumps: &[Loaded]) -> Option<Peak> {
 }
 
 /// What a reader must know to read the figures right.
-fn remarks(dumps: &[Loaded], window: &Window) -> Vec<String> {
+fn remarks(dumps: &[Loaded], since: Option<&str>) -> Vec<String> {
     let mut remarks = Vec::new();
-    if !window.separated {
+    // Of the runs themselves: a list of the peak has no growth, however long they were.
+    if !dumps.iter().any(|loaded| Times::since_mark(&loaded.dump, since).separated) {
         remarks.push("the run is too short to tell growth from start-up".to_owned());
     }
     if let Some(mean) = dumps.iter().filter_map(|loaded| process::sampled(&loaded.dump)).max() {
