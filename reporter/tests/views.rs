@@ -330,6 +330,16 @@ fn types_and_holders_as_text() {
 }
 
 #[test]
+fn types_and_holders_as_markdown() {
+    let mut report = report();
+    report.types[1].name = "__main__.Row<a|b>".into();
+    report.by = By::Type;
+    golden("types.md", &markdown::render(&report));
+    report.by = By::Holder;
+    golden("holders.md", &markdown::render(&report));
+}
+
+#[test]
 fn what_does_not_grow_as_text() {
     let mut report = report();
     report.causes.clear();

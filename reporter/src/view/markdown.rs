@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::analyze::report::{Moment, Report};
+use crate::analyze::report::{By, Moment, Report};
 
-use super::units::{bytes, counted, nanoseconds, rate, share};
+use super::units::{bytes, count, counted, nanoseconds, rate, share};
 use super::{Paint, causes, clean, stack, text};
 
 /// The whole report.
@@ -29,7 +29,22 @@ pub fn render(report: &Report) -> String {
         bytes(total.bytes),
         counted(total.blocks, "block")
     );
-    table(&mut out, report);
+    match report.by {
+        By::Type => types(&mut out, report),
+        By::Holder => holders(&mut out, report),
+        By::Site | By::Library => survivors(&mut out, report),
+    }
+    let notes = report.completeness.notes.iter().map(|note| escape(note)).chain(text::lost(report));
+    let notes: Vec<String> = notes.map(|note| format!("- {note}\n")).collect();
+    if !notes.is_empty() {
+        let _ = write!(out, "\n### Notes\n\n{}", notes.concat());
+    }
+    out
+}
+
+/// The places that allocated: a table of all, then each.
+fn survivors(out: &mut String, report: &Report) {
+    table(out, report);
     let directory = report.processes.first().map_or("", |process| process.directory.as_str());
     for (number, group) in report.groups.iter().enumerate() {
         let head = [bytes(group.figures.live.bytes)].into_iter().chain(text::facts(&group.figures));
@@ -46,12 +61,6 @@ pub fn render(report: &Report) -> String {
             let _ = writeln!(out, "\n{line}");
         }
     }
-    let notes = report.completeness.notes.iter().map(|note| escape(note)).chain(text::lost(report));
-    let notes: Vec<String> = notes.map(|note| format!("- {note}\n")).collect();
-    if !notes.is_empty() {
-        let _ = write!(out, "\n### Notes\n\n{}", notes.concat());
-    }
-    out
 }
 
 /// Why it grows.
@@ -91,6 +100,36 @@ fn table(out: &mut String, report: &Report) {
             growth.map_or(String::new(), |growth| rate(growth.per_second)),
             it.share.map_or(String::new(), share),
             it.origin.name(),
+        );
+    }
+}
+
+/// The census of types.
+fn types(out: &mut String, report: &Report) {
+    out.push_str("| objects | own | retained | type |\n|--:|--:|--:|:--|\n");
+    for row in &report.types {
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {} |",
+            count(row.objects),
+            bytes(row.bytes),
+            bytes(row.retained),
+            escape(&row.name),
+        );
+    }
+}
+
+/// What holds most.
+fn holders(out: &mut String, report: &Report) {
+    out.push_str("| blocks | bytes | retained | held by |\n|--:|--:|--:|:--|\n");
+    for row in &report.holders {
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {} |",
+            count(row.blocks),
+            bytes(row.bytes),
+            row.retained.map_or(String::new(), bytes),
+            escape(&row.holder),
         );
     }
 }
