@@ -67,8 +67,9 @@ fn resident(heap: &Heap, kind: MemoryKind) -> (u64, u64) {
 /// Those of a process; `found` is what grows of its blocks.
 pub fn causes(scene: &Scene, places: &mut Places, found: &[Candidate]) -> Vec<Cause> {
     let beyond = Beyond::of(scene);
-    let mut causes: Vec<Cause> = stacks(scene, places, found, beyond).into_iter().collect();
-    let Some((rest, live)) = courses(scene) else { return causes };
+    let (cause, threads) = stacks(scene, places, found, beyond).unzip();
+    let mut causes: Vec<Cause> = cause.into_iter().collect();
+    let Some((rest, live)) = courses(scene, threads.as_ref()) else { return causes };
     let trend = rest.trend();
     let grown = (rest.end() - rest.startup()).max(0.0);
     // Each live block has some overhead: what grows with the blocks is part of their cause.
@@ -90,8 +91,9 @@ pub fn causes(scene: &Scene, places: &mut Places, found: &[Candidate]) -> Vec<Ca
         // Most of it has to be found there.
         if beyond.slack() >= (grown / 5 * 3).max(ENOUGH / 2) {
             let mut cause = Cause { bytes: beyond.slack(), ..base };
+            let apart = if threads.is_some() { " and stacks of threads" } else { "" };
             cause.evidence.push(format!(
-                "what is resident beyond live blocks grew by {}, live blocks by {}",
+                "what is resident beyond live blocks{apart} grew by {}, live blocks by {}",
                 bytes(grown),
                 bytes((live.end() - live.startup()).max(0.0) as u64),
             ));
@@ -103,9 +105,9 @@ pub fn causes(scene: &Scene, places: &mut Places, found: &[Candidate]) -> Vec<Ca
     causes
 }
 
-/// What is resident beyond blocks and mappings, and the live blocks of the heaps. The first ends at
-/// the last point: what came later is of the teardown.
-fn courses(scene: &Scene) -> Option<(Course, Course)> {
+/// What is resident beyond blocks, mappings and what `threads` have more since start-up, and the live
+/// blocks of the heaps. The first ends at the last point: what came later is of the teardown.
+fn courses(scene: &Scene, threads: Option<&Course>) -> Option<(Course, Course)> {
     let count = scene.dump.sites.len() as u32;
     let weight = |site| Weight { site, course: usize::from(scene.is_mapping(site)), part: 1.0 };
     let weights: Vec<Weight> = (0..count).map(weight).collect();
@@ -118,9 +120,12 @@ fn courses(scene: &Scene) -> Option<(Course, Course)> {
     let floor = mapped.startup();
     let mut rest = Course { bytes: Vec::new(), ..live.clone() };
     rest.seconds.truncate(points.len());
-    for (point, (live, mapped)) in points.iter().zip(live.bytes.iter().zip(&mapped.bytes)) {
+    let stacks = |at: usize| threads.and_then(|it| it.bytes.get(at)).copied().unwrap_or(0.0);
+    let levels = points.iter().zip(live.bytes.iter().zip(&mapped.bytes));
+    for (at, (point, (live, mapped))) in levels.enumerate() {
         // Address space that was there at start-up says nothing about what of it is resident.
-        rest.bytes.push((point.rss as f64 - live - (mapped - floor).max(0.0)).max(0.0));
+        let known = live + (mapped - floor).max(0.0) + stacks(at);
+        rest.bytes.push((point.rss as f64 - known).max(0.0));
     }
     // What is kept shows when little is live; in between it is in use.
     let around = |at: usize| {
@@ -244,20 +249,22 @@ const BEGINNINGS: [&str; 4] =
     ["pthread_create", "start_new_thread", "PyThread_start", "_dl_allocate_tls"];
 
 /// Threads that are begun and do not end: each has a stack. How many there were over time is known
-/// from the blocks that each of them has; what is resident of a stack, from the table.
+/// from the blocks that each of them has; what is resident of a stack, from the table. With the cause comes
+/// what their stacks have more at each moment than when the start-up ended.
 fn stacks(
     scene: &Scene,
     places: &mut Places,
     found: &[Candidate],
     beyond: Beyond,
-) -> Option<Cause> {
+) -> Option<(Cause, Course)> {
     const FEW: u64 = 1 << 20;
     if beyond.stacks < FEW {
         return None;
     }
     let begun = found.iter().find(|it| places.calls(scene.at, it.site, &BEGINNINGS))?;
     let end = begun.course.end();
-    let grown = (end - begun.course.startup()) / end.max(1.0) * beyond.stacks as f64;
+    let startup = begun.course.startup();
+    let grown = (end - startup) / end.max(1.0) * beyond.stacks as f64;
     if grown < (FEW / 4) as f64 {
         return None;
     }
@@ -283,7 +290,9 @@ fn stacks(
         "threads are started and do not end: join them, or use a pool; threading.stack_size() bounds each"
             .into();
     cause.tools = words::tools(&cause);
-    Some(cause)
+    let mut course = begun.course.clone();
+    course.bytes.iter_mut().for_each(|it| *it = (*it - startup).max(0.0) * per_byte);
+    Some((cause, course))
 }
 
 /// What the table of resident memory says of mappings.

@@ -1,7 +1,10 @@
 //! Causes of dumps that were put together by hand.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use object::{Object, ObjectSymbol};
 use pyshim_dump::blob::{Change, Point};
 use pyshim_dump::heap::{MemoryKind, MemoryRow, NodeKind, State, Step};
 use pyshim_dump::layout::Gauge;
@@ -217,6 +220,56 @@ fn slack_that_grows_is_a_cause() {
     assert!(found.causes[0].evidence.join("\n").contains("libc"), "{:?}", found.causes);
     let speed = found.causes[0].growth.per_second;
     assert!((speed - 1048576.0).abs() < 60_000.0, "{speed}");
+}
+
+/// A return address in a function that begins threads, in a library of that folder.
+fn begins_threads(folder: &Path, maker: &mut Maker) -> u64 {
+    const AT: u64 = 0x7f00_0000_0000;
+    fs::write(folder.join("threads.c"), "int my_start_new_thread(void) { return 1; }").unwrap();
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-o", "threads.so", "threads.c"]).current_dir(folder);
+    assert!(cc.status().unwrap().success());
+    let path = folder.join("threads.so");
+    let bytes = fs::read(&path).unwrap();
+    let elf = object::File::parse(&*bytes).unwrap();
+    let symbol = elf.symbols().find(|it| it.name() == Ok("my_start_new_thread")).unwrap();
+    maker.module(path.to_str().unwrap(), AT, 0x1_0000);
+    AT + symbol.address() + 1
+}
+
+/// A run of a minute that begins a thread each second, with 512 KiB of its stack resident. What else is
+/// resident grows by `more` a second; `slack` is free in the C library.
+fn threads_that_stay(more: u64, slack: u64) -> Report {
+    let folder = tempfile::tempdir().unwrap();
+    let mut maker = Maker::new();
+    maker.process("3.11.7", &["python", "app.py"]);
+    let pc = begins_threads(folder.path(), &mut maker);
+    let code = maker.code("app.py", 7, "work");
+    let frames = [Frame::Native { pc }, Frame::Python { code, instruction: 0, entry: true }];
+    maker.site(Origin::Native, &frames, Numbers::live(60, 60 << 10));
+    maker.exited(0, 60_000_000_000).sealed();
+    let rss = |second: u64| (40 << 20) + second * ((512 << 10) + more);
+    maker.timeline.points = (0..60).map(|at| resident(at, rss(at), at << 10, 0)).collect();
+    let mut snapshot = Snapshot::default();
+    let row = |kind, resident| MemoryRow { kind, resident, regions: 60 };
+    snapshot.0.memory = vec![row(MemoryKind::LibcSlack, slack), row(MemoryKind::Stacks, 30 << 20)];
+    report(&[with(&mut maker, snapshot)])
+}
+
+#[test]
+fn stacks_of_threads_are_told_once() {
+    let kinds = |found: &Report| found.causes.iter().map(|it| it.kind).collect::<Vec<_>>();
+    // As much is free as stacks have grown: it was so from the beginning.
+    let found = threads_that_stay(0, 24 << 20);
+    assert_eq!(kinds(&found), [Kind::Mapping], "{:#?}", found.causes);
+    assert!(found.causes[0].evidence[0].contains("of 60 threads"), "{:?}", found.causes);
+    // Both grow.
+    let found = threads_that_stay(1 << 20, 60 << 20);
+    assert_eq!(kinds(&found), [Kind::AllocatorRetention, Kind::Mapping], "{:#?}", found.causes);
+    let speed = |at: usize| found.causes[at].growth.per_second / f64::from(1 << 20);
+    assert!((speed(0) - 1.0).abs() < 0.1 && (speed(1) - 0.5).abs() < 0.1, "{:#?}", found.causes);
+    let evidence = &found.causes[0].evidence[0];
+    assert!(evidence.contains("beyond live blocks and stacks of threads"), "{evidence}");
 }
 
 #[test]
