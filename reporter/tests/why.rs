@@ -11,14 +11,15 @@ use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use called::reporter;
-use pyshim_dump::heap::{NodeKind, State, Step};
+use pyshim_dump::heap::{NodeKind, SiteState, State, Step};
 use pyshim_dump::layout::{Beside, Header, SnapshotState};
-use pyshim_dump::record::Record;
+use pyshim_dump::record::{Frame, Origin, Record};
 use serde_json::Value;
 use support::heap::Snapshot;
-use support::{Maker, leaky};
+use support::{Maker, Numbers, leaky};
 use tempfile::TempDir;
 
 /// [`leaky`] with a snapshot that explains its leak and its cache.
@@ -107,6 +108,36 @@ fn why_a_line_or_an_address_is_alive() {
     assert!(said.out.starts_with("the app.models.Row at 0x7f"), "{}", said.out);
     let leak = reporter(&["why", text(&path), "app.py:88"]);
     assert!(leak.out.contains("leaked: no pointer to it is left"), "{}", leak.out);
+}
+
+#[test]
+fn a_line_may_have_very_many_sites() {
+    const SITES: u32 = 50_000;
+    let mut maker = Maker::new();
+    maker.process("3.12.1", &["python", "x.py"]).exited(0, 60_000_000_000).sealed();
+    let [inner, outer, last] = [7, 8, 9].map(|line| maker.code("x.py", line, "f"));
+    let mut snapshot = Snapshot::default();
+    for number in 1..=SITES {
+        // Each size once, in no order.
+        let bytes = 1 + u64::from(number) * 7_919 % u64::from(SITES);
+        let caller = if bytes == u64::from(SITES) { last } else { outer };
+        let frame = |code| Frame::Python { code, instruction: 0, entry: true };
+        let frames = [frame(inner), frame(caller)];
+        let site = maker.site(Origin::PythonSmall, &frames, Numbers::live(2, 2 * bytes));
+        for state in [State::Python, State::Cyclic] {
+            snapshot.0.sites.push(SiteState { site, state, blocks: 1, bytes });
+        }
+    }
+    maker.heap = Some(snapshot.0);
+    let (_folder, path) = written(&maker);
+    let begun = Instant::now();
+    let said = reporter(&["why", text(&path), "x.py:7", "--format", "json"]);
+    // To look at all of them for each comparison takes minutes.
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    let value: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(value["objects"], 2 * SITES);
+    assert_eq!(value["bytes"], u64::from(SITES) * u64::from(SITES + 1));
+    assert_eq!(value["site"]["python"][1]["line"], 9, "the one with most bytes");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Why something is alive: the shortest path from a root, what would go with
 //! it, and how many share that path.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
+use pyshim_dump::Amount;
 use pyshim_dump::heap::{Group, Heap, NodeKind, State};
 
 use crate::problem::Problem;
@@ -13,7 +14,7 @@ use super::causes::Places;
 use super::holders::{self, Holders};
 use super::names::Names;
 use super::report::{Moment, Site};
-use super::stacks::Stacks;
+use super::stacks::{Stacks, add};
 
 /// The answer.
 #[derive(Clone, Debug, Default)]
@@ -168,19 +169,15 @@ impl Work<'_> {
         if sites.is_empty() {
             return None;
         }
-        let bytes = |site: u32| {
-            let states = self.heap.sites.iter().filter(|one| one.site == site);
-            states.fold((0u64, 0u64), |sum, one| (sum.0 + one.blocks, sum.1 + one.bytes))
-        };
-        sites.sort_by_key(|&site| (std::cmp::Reverse(bytes(site).1), site));
-        let all = sites.iter().fold((0u64, 0u64), |sum, &site| {
-            let one = bytes(site);
-            (sum.0.saturating_add(one.0), sum.1.saturating_add(one.1))
-        });
+        let amounts = self.amounts();
+        let amount = |site: u32| amounts.get(&site).copied().unwrap_or_default();
+        sites.sort_by_cached_key(|&site| (std::cmp::Reverse(amount(site).bytes), site));
+        let mut all = Amount::default();
+        sites.iter().for_each(|&site| add(&mut all, amount(site)));
         let mut found = Why {
             subject: target.to_owned(),
-            objects: all.0,
-            bytes: all.1,
+            objects: all.blocks,
+            bytes: all.bytes,
             site: sites.first().map(|&site| self.stack(site)),
             ..Why::default()
         };
@@ -197,7 +194,7 @@ impl Work<'_> {
             found.ways = sample.map(|sample| self.sampled(sample)).into_iter().collect();
         }
         if found.ways.is_empty() {
-            found.notes.push(match all.0 {
+            found.notes.push(match all.blocks {
                 0 => "none of its blocks was live when the snapshot was taken".into(),
                 _ => {
                     "the snapshot keeps no path to its blocks: they hold too little to be explained"
@@ -206,6 +203,16 @@ impl Work<'_> {
             });
         }
         Some(found)
+    }
+
+    /// What the snapshot found of each site, over all states.
+    fn amounts(&self) -> HashMap<u32, Amount> {
+        let mut amounts: HashMap<u32, Amount> = HashMap::new();
+        for one in &self.heap.sites {
+            let amount = Amount { blocks: one.blocks, bytes: one.bytes };
+            add(amounts.entry(one.site).or_default(), amount);
+        }
+        amounts
     }
 
     /// Sites by id, or by `file:line` of the innermost Python frame, failing that of any.
