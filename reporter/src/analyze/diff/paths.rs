@@ -66,34 +66,33 @@ fn absolute(file: &str, directory: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
+/// The roots of an old tree and of a new one.
+type Roots<'a> = (&'a str, &'a str);
+
 /// For each file of `new` that is not in `old`, the one in `old` that it was under another root.
 /// Roots are told by the files that they have in common.
 pub fn relocate<'a>(
     old: &BTreeSet<&'a str>,
     new: &BTreeSet<&'a str>,
 ) -> BTreeMap<&'a str, &'a str> {
-    let mut by_name: HashMap<&str, Vec<&str>> = HashMap::new();
-    for &path in old.difference(new) {
-        by_name.entry(file_name(path)).or_default().push(path);
-    }
+    let gone: BTreeSet<&str> = old.difference(new).copied().collect();
+    let come: Vec<&str> = new.difference(old).copied().collect();
+    let roots = roots(gone.iter().copied().collect(), come.clone());
     let mut pairs = Vec::new();
-    let mut votes: HashMap<(&str, &str), usize> = HashMap::new();
-    for &now in new.difference(old) {
-        for &was in by_name.get(file_name(now)).into_iter().flatten() {
-            let (roots, shared) = split(was, now);
-            *votes.entry(roots).or_default() += 1;
-            pairs.push((roots, shared, was, now));
+    let mut votes: HashMap<Roots, usize> = HashMap::new();
+    for now in come {
+        for (root, inside) in now.match_indices('/').map(|(at, _)| now.split_at(at)) {
+            for &before in roots.get(root).into_iter().flatten() {
+                let Some(&was) = gone.get(format!("{before}{inside}").as_str()) else { continue };
+                *votes.entry((before, root)).or_default() += 1;
+                pairs.push(((before, root), inside.matches('/').count(), was, now));
+            }
         }
     }
     // The roots with most files in common first; of those, the longest common paths.
-    let rank = |pair: &(_, usize, &str, &str)| {
-        (
-            std::cmp::Reverse((votes.get(&pair.0).copied(), pair.1)),
-            pair.2.to_owned(),
-            pair.3.to_owned(),
-        )
-    };
-    pairs.sort_by_cached_key(rank);
+    pairs.sort_by_cached_key(|&(roots, shared, was, now)| {
+        (std::cmp::Reverse((votes.get(&roots).copied(), shared)), was, now)
+    });
     let (mut found, mut taken) = (BTreeMap::new(), BTreeSet::new());
     for (roots, shared, was, now) in pairs {
         // Every package has an `__init__.py`: the name alone says nothing.
@@ -105,23 +104,55 @@ pub fn relocate<'a>(
     found
 }
 
+/// For the root of each new tree those of old ones that it may have been: where a file of the same name
+/// lies. Of a name that is in many folders each would be in question for each; there the folders must be
+/// called the same, too.
+fn roots<'a>(old: Vec<&'a str>, new: Vec<&'a str>) -> HashMap<&'a str, BTreeSet<&'a str>> {
+    const FEW: usize = 32;
+    const DEEP: usize = 16;
+    let mut found: HashMap<&str, BTreeSet<&str>> = HashMap::new();
+    let mut many = vec![(old, new)];
+    for parts in 1..=DEEP {
+        let groups = std::mem::take(&mut many).into_iter();
+        for (old, new) in groups.flat_map(|(old, new)| by_end(parts, old, new)) {
+            if old.len().max(new.len()) > FEW {
+                many.push((old, new));
+                continue;
+            }
+            for (before, root) in new.iter().flat_map(|now| old.iter().map(|was| split(was, now))) {
+                found.entry(root).or_default().insert(before);
+            }
+        }
+    }
+    found
+}
+
+/// Old and new paths that have their last `parts` parts in common, where there are both.
+fn by_end<'a>(
+    parts: usize,
+    old: Vec<&'a str>,
+    new: Vec<&'a str>,
+) -> impl Iterator<Item = (Vec<&'a str>, Vec<&'a str>)> {
+    let end = |path: &'a str| {
+        let at = path.rmatch_indices('/').nth(parts - 1).map_or(0, |(at, _)| at);
+        path.get(at..).unwrap_or(path)
+    };
+    let mut groups: HashMap<&str, (Vec<&str>, Vec<&str>)> = HashMap::new();
+    old.into_iter().for_each(|path| groups.entry(end(path)).or_default().0.push(path));
+    new.into_iter().for_each(|path| groups.entry(end(path)).or_default().1.push(path));
+    groups.into_values().filter(|(old, new)| !old.is_empty() && !new.is_empty())
+}
+
 fn is_common(name: &str) -> bool {
     matches!(name, "__init__.py" | "__main__.py" | "conftest.py" | "setup.py")
 }
 
-/// The roots of two paths with the same file name, and how many parts they share behind them.
-fn split<'a>(one: &'a str, other: &'a str) -> ((&'a str, &'a str), usize) {
-    let mut shared = 0;
-    let mut length = 0;
-    for (a, b) in one.rsplit('/').zip(other.rsplit('/')) {
-        if a != b {
-            break;
-        }
-        shared += 1;
-        length += a.len() + 1;
-    }
-    let root = |path: &'a str| path.get(..path.len().saturating_sub(length)).unwrap_or("");
-    ((root(one), root(other)), shared)
+/// The roots of two paths with the same file name: what is before the parts that they share.
+fn split<'a>(one: &'a str, other: &'a str) -> Roots<'a> {
+    let parts = one.rsplit('/').zip(other.rsplit('/'));
+    let shared = parts.take_while(|(a, b)| a == b).fold(0, |length, (a, _)| length + a.len() + 1);
+    let root = |path: &'a str| path.get(..path.len().saturating_sub(shared)).unwrap_or("");
+    (root(one), root(other))
 }
 
 #[cfg(test)]
@@ -182,6 +213,28 @@ mod tests {
         assert_eq!(moved(&["/o/a/__init__.py"], &["/n/b/__init__.py"]), []);
         let (old, new) = (["/o/__init__.py", "/o/app.py"], ["/n/__init__.py", "/n/app.py"]);
         assert_eq!(moved(&old, &new).len(), 2);
+    }
+
+    #[test]
+    fn a_name_in_thousands_of_folders_goes_by_these() {
+        let tree = |root: &str, last: &str| -> Vec<String> {
+            let mut folders: Vec<String> = (0..1999).map(|number| format!("p{number}")).collect();
+            folders.push(last.into());
+            let mut files: Vec<String> =
+                folders.iter().map(|folder| format!("{root}/{folder}/__init__.py")).collect();
+            files.push(format!("{root}/{last}/core.py"));
+            files
+        };
+        // All has moved, and one of the packages was renamed.
+        let (old, new) = (tree("/o", "old"), tree("/n", "new"));
+        let paths = |of: &'static [String]| of.iter().map(String::as_str).collect::<Vec<_>>();
+        let (old, new) = (paths(old.leak()), paths(new.leak()));
+        let roots = roots(old.clone(), new.clone());
+        let expected = [("/n", BTreeSet::from(["/o"])), ("/n/new", BTreeSet::from(["/o/old"]))];
+        assert_eq!(roots, HashMap::from(expected), "not each with each");
+        let mut expected: Vec<_> = new.iter().copied().zip(old.iter().copied()).collect();
+        expected.sort_unstable();
+        assert_eq!(moved(&old, &new), expected);
     }
 
     #[test]
