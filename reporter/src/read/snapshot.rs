@@ -61,6 +61,8 @@ impl Board {
 
     /// What stands there now.
     pub fn standing(&self) -> io::Result<Standing> {
+        // First: whoever answers has written the others before.
+        let answered = self.get(offset_of!(Beside, answered))?;
         Ok(Standing {
             running: self.get(offset_of!(Beside, state))? == SnapshotState::Running as u32,
             pid: self.get(offset_of!(Beside, pid))?,
@@ -68,7 +70,7 @@ impl Board {
             failed: self.get(offset_of!(Beside, failed))?,
             failure: self.get(offset_of!(Beside, failure))?,
             asked: self.get(offset_of!(Beside, asked))?,
-            answered: self.get(offset_of!(Beside, answered))?,
+            answered,
         })
     }
 

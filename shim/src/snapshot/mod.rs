@@ -30,7 +30,8 @@ mod threads;
 mod words;
 
 use core::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst,
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::Release,
+    Ordering::SeqCst,
 };
 
 use pyshim_dump::heap::Moment;
@@ -301,8 +302,9 @@ fn fail(failure: SnapshotFailure) {
     let beside = &store::header().beside;
     beside.failure.store(failure as u32, Relaxed);
     beside.failed.fetch_add(1, Relaxed);
-    beside.answered.store(ANSWERING.load(Relaxed), Relaxed);
     beside.state.store(SnapshotState::Failed as u32, SeqCst);
+    // Last: whoever sees the answer sees what it is.
+    beside.answered.store(ANSWERING.load(Relaxed), Release);
 }
 
 /// Looks whether the copy has ended.
@@ -320,7 +322,7 @@ pub fn reap() {
     if state == SnapshotState::Running as u32 {
         fail(SnapshotFailure::Ended);
     } else {
-        beside.answered.store(ANSWERING.load(Relaxed), Relaxed);
+        beside.answered.store(ANSWERING.load(Relaxed), Release);
     }
 }
 
