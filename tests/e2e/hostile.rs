@@ -9,6 +9,7 @@ use std::process::Command;
 use pyshim_dump::layout::{EndKind, Lost};
 use pyshim_dump::{Amount, Dump};
 use pyshim_tests::compare::{assert_made, compare, compare_with, finish, made_by};
+use pyshim_tests::heaps::{heap, program};
 use pyshim_tests::{Interpreter, Ran, Run, compile, on_every_interpreter, read};
 
 const B1000: u64 = 1033;
@@ -32,6 +33,30 @@ fn limited(
     value: u64,
 ) -> Ran {
     compare_with(|| Run::python(python, name), |command| limit(command, resource, value))
+}
+
+/// Has the system refuse some calls from before the program's start on, as sandboxes do.
+fn forbid(command: &mut Command, calls: &'static [libc::c_long]) {
+    let step = |code, k| libc::sock_filter { code, jt: 0, jf: 0, k };
+    // Of each call: the number, and an error where it is one of these.
+    let mut filter = vec![step((libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, 0)];
+    for &call in calls {
+        let is_it = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+        filter.push(libc::sock_filter { jf: 1, ..step(is_it, call as u32) });
+        let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+        filter.push(step((libc::BPF_RET | libc::BPF_K) as u16, refused));
+    }
+    filter.push(step((libc::BPF_RET | libc::BPF_K) as u16, libc::SECCOMP_RET_ALLOW));
+    // SAFETY: between fork and exec only `prctl` is called, with a program that outlives the calls.
+    unsafe {
+        command.pre_exec(move || {
+            let program =
+                libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+            let set = libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+                && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) == 0;
+            if set { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        });
+    }
 }
 
 /// Survivors of `keep` in a dump that may have lost some sites.
@@ -206,6 +231,28 @@ fn a_disk_that_has_room_again() {
         assert!(dump.lost(Lost::Growth) > 0, "the disk was never full");
         assert_eq!(dump.lost(Lost::Definitions), 0);
         assert!(dump.sites.iter().skip(1).all(|site| site.stack.is_some()));
+    });
+}
+
+/// Containers of some years ago know neither call.
+#[test]
+fn a_sandbox_that_forbids_what_is_new() {
+    on_every_interpreter(|python| {
+        let text = "\
+def keep():
+    for n in range(400_000): kept.append([str(n)])
+kept = []
+keep()
+print('done', flush=True)
+";
+        let run = program(python, text);
+        let mut command = run.shimmed();
+        forbid(&mut command, &[libc::SYS_process_vm_readv, libc::SYS_close_range]);
+        let output = finish(command);
+        let ran = run.ran(output);
+        assert_eq!((ran.stdout(), ran.stderr()), ("done\n".to_owned(), String::new()));
+        assert!(heap(&ran).search.python);
+        assert!(kept(&ran.dump()).blocks > 800_000, "{:?}", ran.dump().notes);
     });
 }
 

@@ -60,6 +60,27 @@ fn a_pipe_closes_when_the_program_ends() {
     heap(&ran);
 }
 
+/// What a file or a device has is not read, be it a terabyte; nor is memory that nobody touched.
+#[test]
+fn what_is_mapped_and_never_read_stays_so() {
+    on_some_interpreters(|interpreter| {
+        let (heap, _) = snapshot(
+            interpreter,
+            "import mmap, os, tempfile\n\
+             large, short = tempfile.TemporaryFile(), tempfile.TemporaryFile()\n\
+             large.truncate(1 << 40)\n\
+             short.truncate(1 << 20)\n\
+             kept = [mmap.mmap(large.fileno(), 1 << 40, access=mmap.ACCESS_READ),\n\
+             \x20   mmap.mmap(large.fileno(), 1 << 40, flags=mmap.MAP_PRIVATE | 0x4000),\n\
+             \x20   mmap.mmap(short.fileno(), 1 << 20, access=mmap.ACCESS_READ),\n\
+             \x20   mmap.mmap(-1, 1 << 36, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)]\n\
+             short.truncate(0)\n\
+             kept[3][1 << 35] = 1\n",
+        );
+        assert_eq!(heap.search.failed_objects, 0, "CPython {}", interpreter.version);
+    });
+}
+
 #[test]
 fn garbage_is_what_a_collection_finds() {
     on_some_interpreters(|interpreter| {

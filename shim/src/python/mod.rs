@@ -20,10 +20,10 @@ mod trial;
 pub mod walk;
 
 use core::ffi::{CStr, c_char, c_void};
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
-use crate::native;
 use crate::real::symbol;
+use crate::{gate, native, sites};
 use layout::Layout;
 
 static FOUND: AtomicBool = AtomicBool::new(false);
@@ -61,6 +61,9 @@ pub fn find(handle: *mut c_void) {
 fn prepare_walk(handle: *mut c_void) -> Result<(), usize> {
     let full = full_version();
     if full.contains("free-threading") || full.contains("experimental free") {
+        // Nobody holds a lock: counters are added to by many at once.
+        sites::SEVERAL_LOCKS.store(true, SeqCst);
+        gate::set(gate::SEVERAL_LOCKS, true);
         return Err(FREE_THREADED);
     }
     let minor = minor(&version()).ok_or(UNKNOWN_VERSION)?;

@@ -11,6 +11,7 @@ pub const TYPE: usize = 8;
 pub const SIZE: usize = 16;
 /// Size of `PyGC_Head`, which stands before an object that the collector can track.
 pub const GC_HEAD: usize = 16;
+
 /// `PyDictObject.ma_keys`.
 pub const DICT_KEYS: usize = 32;
 /// `PyDictObject.ma_values`.
@@ -154,6 +155,15 @@ pub struct Objects {
     pub gc_permanent: u16,
     /// `PyInterpreterState.atexit.callbacks`, from 3.10; else 0.
     pub atexit: u16,
+}
+
+impl Objects {
+    /// Bits of the word that leads to the next object of the collector's which are none of its address.
+    /// (The incremental collector of 3.14.0 to 3.14.4 notes there which of its halves an object is in:
+    /// `_PyGC_NEXT_MASK_OLD_SPACE_1`.)
+    pub fn next_flags(&self) -> usize {
+        usize::from(self.minor == 14)
+    }
 }
 
 /// Size of `struct gc_generation`: a list head, then the threshold, then the count.

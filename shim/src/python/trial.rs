@@ -3,9 +3,12 @@
 
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
+use pyshim_dump::record::Record;
+
 use super::frame;
 use super::layout::{FrameRoot, Layout};
 use super::state::{load, thread_state};
+use crate::sites::SITES;
 use crate::{gate, sys};
 
 /// Whether the layout has shown itself right: 0 not yet, 1 yes, 2 it is wrong.
@@ -33,8 +36,10 @@ pub(super) fn pass(layout: &'static Layout) -> bool {
         }
         Some(false) => {
             // A frame may be half made at some moment; at sixteen it is not.
-            if FAILED_TRIALS.fetch_add(1, Relaxed) >= 16 {
-                TRUSTED.store(2, Relaxed);
+            if FAILED_TRIALS.fetch_add(1, Relaxed) >= 16 && TRUSTED.swap(2, Relaxed) != 2 {
+                let text = "no Python frames: those of this interpreter do not lie where they should, or \
+                            the system lets nobody look";
+                SITES.lock().announce(&Record::Note { text: text.to_owned() });
             }
             false
         }

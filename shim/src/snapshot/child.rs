@@ -288,9 +288,8 @@ fn collector(
     let head = at + layout.gc_permanent as usize;
     let mut frozen = hashbrown::HashSet::new();
     let mut next = map.read::<usize>(head)?;
-    while next != head && next != 0 && frozen.len() < 100_000_000 {
-        frozen.insert(next + py::GC_HEAD);
-        next = map.read::<usize>(next)?;
+    while next != head && next != 0 && frozen.insert(next + py::GC_HEAD) {
+        next = map.read::<usize>(next)? & !layout.next_flags();
     }
     collector.frozen = frozen.len() as u64;
     let nodes = &naming.world.nodes;

@@ -129,6 +129,7 @@ impl World<'_> {
 
     fn is_tracked(&self, address: usize) -> bool {
         let next = self.map.read::<usize>(address.wrapping_sub(py::GC_HEAD)).unwrap_or(0);
+        let next = next & !self.types.layout.next_flags();
         // The next one's link leads back here, but for the bits that are flags.
         next != 0
             && next & 7 == 0

@@ -86,8 +86,30 @@ impl Inputs {
     /// Makes sure of the order that the others rely on.
     pub fn sort(&mut self, map: &Map) {
         self.own.sort_unstable();
+        join(&mut self.own);
         self.arenas.sort_unstable();
         let readable = |&(start, len, _): &(usize, usize, u32)| map.readable(start, len.min(4096));
         self.mappings.retain(readable);
+    }
+}
+
+/// Makes one of ranges, in order, that have something in common: it would count twice.
+fn join(ranges: &mut Vec<(usize, usize)>) {
+    ranges.dedup_by(|next, kept| {
+        let meet = next.0 <= kept.1;
+        if meet {
+            kept.1 = kept.1.max(next.1);
+        }
+        meet
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ranges_that_meet_are_joined() {
+        let mut ranges = vec![(1, 3), (1, 3), (2, 5), (6, 9), (7, 8)];
+        super::join(&mut ranges);
+        assert_eq!(ranges, [(1, 5), (6, 9)]);
     }
 }

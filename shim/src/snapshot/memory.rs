@@ -116,6 +116,41 @@ impl Map {
         }
     }
 
+    /// Those parts of a range that may be read and are memory, not what a file or a device has: what is
+    /// there somebody wrote. Pages that nobody touched are left out.
+    pub fn memory_in(&self, from: usize, to: usize) -> Vec<(usize, usize)> {
+        let first = self.regions.partition_point(|region| region.end <= from);
+        let regions = self.regions.get(first..).unwrap_or_default().iter();
+        let within = regions.take_while(|region| region.start < to);
+        let memory = within.filter(|region| region.readable && self.is_memory(region));
+        memory
+            .flat_map(|region| {
+                let part = (region.start.max(from), region.end.min(to));
+                // (A copy of the process has no table of the pages that it shares.)
+                if region.shared { vec![part] } else { sys::touched_parts(part.0, part.1) }
+            })
+            .collect()
+    }
+
+    /// Whether a region has no file, or one that is memory.
+    fn is_memory(&self, region: &Region) -> bool {
+        const FILES: [&str; 5] = ["/memfd:", "/dev/shm/", "/dev/zero", "/SYSV", "/anon_hugepage"];
+        match region.backing {
+            Backing::Anonymous | Backing::Brk | Backing::Stack => true,
+            Backing::Kernel => false,
+            Backing::File(file) => self
+                .files
+                .get(file as usize)
+                .is_some_and(|path| FILES.iter().any(|begin| path.starts_with(begin))),
+        }
+    }
+
+    /// Whether a file has code that is mapped: a program, or a library. Others are data.
+    fn is_program(&self, file: u32) -> bool {
+        let mut regions = self.regions.iter();
+        regions.any(|region| region.executable && region.backing == Backing::File(file))
+    }
+
     /// The region that holds `address`.
     pub fn find(&self, address: usize) -> Option<&Region> {
         let holds = |region: &&Region| (region.start..region.end).contains(&address);
@@ -135,6 +170,10 @@ impl Map {
         const MAGIC: u32 = u32::from_le_bytes(*b"\x7fELF");
         const LOADED: u32 = 1;
         let Backing::File(file) = self.regions.get(region)?.backing else { return None };
+        // (Another one may be shorter than what is mapped of it.)
+        if !self.is_program(file) {
+            return None;
+        }
         let is_part =
             |at: &usize| self.regions.get(*at).is_some_and(|it| it.backing == Backing::File(file));
         // A file that is loaded twice has two images, each with its head.
@@ -155,13 +194,13 @@ impl Map {
         base.checked_add(high.checked_sub(low)?)?.checked_next_multiple_of(4096)
     }
 
-    /// The file that the region at this position belongs to, or begins as a part of, and where that part
+    /// The program file that the region at this position belongs to, or begins as a part of, and where that part
     /// ends: memory without a file that follows a file's is its data, as far as its image reaches.
     pub fn image_part(&self, region: usize) -> Option<(u32, usize)> {
         let one = self.regions.get(region)?;
         let mut start = one.start;
         match one.backing {
-            Backing::File(file) => return Some((file, one.end)),
+            Backing::File(file) => return self.is_program(file).then_some((file, one.end)),
             Backing::Anonymous => {}
             _ => return None,
         }

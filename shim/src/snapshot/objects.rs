@@ -347,5 +347,5 @@ fn fits(types: &Types, type_: TypeId, start: usize, shift: usize) -> bool {
     }
     // SAFETY: the head lies in the block.
     let next = unsafe { *((start + shift - py::GC_HEAD) as *const usize) };
-    next & 7 == 0
+    next & 7 & !types.layout.next_flags() == 0
 }

@@ -80,7 +80,7 @@ pub fn search(world: &mut World, reader: &Reader, inputs: &Inputs) -> Found {
     modules(&mut found, world, reader);
     frames(&mut found, world, inputs);
     found.graph.run(world, phase::PYTHON, true);
-    if inputs.atexit != 0 && world.map.readable(inputs.atexit, 8) {
+    if has_callbacks(world, inputs.atexit) {
         let root = Root::Interpreter("atexit callbacks");
         region(&mut found, world, root, phase::INTERPRETER, inputs.atexit, inputs.atexit + 8);
     }
@@ -95,8 +95,8 @@ pub fn search(world: &mut World, reader: &Reader, inputs: &Inputs) -> Found {
     found.graph.run(world, phase::NATIVE, true);
     statics(&mut found, world, inputs, Whose::Libraries);
     for &(start, len, site) in &inputs.mappings {
-        if world.map.readable(start, len) {
-            region(&mut found, world, Root::Mapping(site), phase::NATIVE, start, start + len);
+        for (from, to) in world.map.memory_in(start, start.saturating_add(len)) {
+            region(&mut found, world, Root::Mapping(site), phase::NATIVE, from, to);
         }
     }
     found.graph.run(world, phase::NATIVE, true);
@@ -120,6 +120,16 @@ pub fn search(world: &mut World, reader: &Reader, inputs: &Inputs) -> Found {
     // Objects outside all blocks may have come up in the end.
     found.graph.grow(world.nodes.count() as usize);
     found
+}
+
+/// Whether the word for what `atexit` is to call is where it should be: from 3.14 on it leads to a list.
+fn has_callbacks(world: &mut World, at: usize) -> bool {
+    let Some(callbacks) = world.map.read::<usize>(at).filter(|_| at != 0) else { return false };
+    world.types.layout.minor < 14
+        || world.object(callbacks).is_some_and(|node| {
+            let type_ = world.nodes.types[node as usize];
+            world.types.list[type_ as usize].shape == Shape::List
+        })
 }
 
 /// The modules of every interpreter: the values of `sys.modules`.

@@ -98,7 +98,57 @@ pub fn own_descriptors() -> bool {
     // SAFETY: descriptors only; the caller is a thread that uses none of the program's.
     unsafe {
         syscall(libc::SYS_close_range, [0, u32::MAX as usize, CLOSE_RANGE_UNSHARE, 0, 0, 0]).is_ok()
+            || syscall(libc::SYS_unshare, [libc::CLONE_FILES as usize, 0, 0, 0, 0, 0]).is_ok()
+                && close_each()
     }
+}
+
+/// Closes every descriptor of the caller's table, which must be a copy of the program's.
+pub fn close_all() -> bool {
+    // SAFETY: descriptors only.
+    let closed =
+        unsafe { syscall(libc::SYS_close_range, [0, u32::MAX as usize, 0, 0, 0, 0]).is_ok() };
+    closed || close_each()
+}
+
+/// The same one by one: before Linux 5.9, and where a sandbox does not know the call.
+fn close_each() -> bool {
+    // (Another one is open while they are listed, which is then closed already.)
+    let Ok(numbers) = numbers_in(b"/proc/thread-self/fd\0") else { return false };
+    numbers.into_iter().for_each(|fd| close(fd as i32));
+    true
+}
+
+/// The entries of a folder that are numbers.
+pub fn numbers_in(folder: &[u8]) -> Result<Vec<u32>, Errno> {
+    let fd = open(folder, libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
+    let mut numbers = Vec::new();
+    let mut buffer = [0u8; 4096];
+    loop {
+        // SAFETY: the buffer is writable for its whole length.
+        let read = unsafe {
+            syscall(
+                libc::SYS_getdents64,
+                [fd as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0],
+            )
+        };
+        let Ok(len @ 1..) = read else { break };
+        let mut at = 0;
+        // inode, offset, length of the entry, kind, name
+        while let Some(entry) = buffer.get(at..len).filter(|entry| entry.len() > 19) {
+            let size = usize::from(u16::from_le_bytes([entry[16], entry[17]]));
+            let name = entry.get(19..size).unwrap_or_default();
+            let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+            numbers
+                .extend(core::str::from_utf8(name).ok().and_then(|name| name.parse::<u32>().ok()));
+            if size == 0 {
+                break;
+            }
+            at += size;
+        }
+    }
+    close(fd);
+    Ok(numbers)
 }
 
 /// Whether a descriptor is a terminal.
@@ -120,6 +170,13 @@ pub fn read(fd: i32, buffer: &mut [u8]) -> Result<usize, Errno> {
     unsafe {
         syscall(libc::SYS_read, [fd as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0])
     }
+}
+
+/// The same from a place on.
+pub fn read_at(fd: i32, at: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let (to, len) = (buffer.as_mut_ptr() as usize, buffer.len());
+    // SAFETY: as in `read`.
+    unsafe { syscall(libc::SYS_pread64, [fd as usize, to, len, at as usize, 0, 0]) }
 }
 
 /// The whole of a file, such as one of `/proc`; empty if it cannot be read.
@@ -215,4 +272,25 @@ const ZEROS: usize = 64 << 10;
 pub fn truncate(fd: i32, len: u64) -> Result<(), Errno> {
     // SAFETY: no memory is involved; nothing beyond the old end is mapped.
     unsafe { syscall(libc::SYS_ftruncate, [fd as usize, len as usize, 0, 0, 0, 0]) }.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_emptied_one_by_one() {
+        let mine = open(b"/dev/null\0", libc::O_RDONLY, 0).expect("a descriptor");
+        let left = std::thread::spawn(|| {
+            // SAFETY: from here on this thread has a table of its own, and uses none of it.
+            unsafe { syscall(libc::SYS_unshare, [libc::CLONE_FILES as usize, 0, 0, 0, 0, 0]) }
+                .expect("a table of its own");
+            assert!(close_each());
+            numbers_in(b"/proc/thread-self/fd\0").expect("the folder")
+        });
+        // (The folder itself is open while it is read.)
+        assert_eq!(left.join().expect("it ends"), [0]);
+        assert!(status(mine).is_some(), "the others keep theirs");
+        close(mine);
+    }
 }

@@ -1,6 +1,6 @@
 //! The process: its clock, its limits, its parent, and copies of it.
 
-use super::{Errno, close, open, syscall, write};
+use super::{Errno, close, close_all, open, syscall, write};
 
 /// Nanoseconds of a clock that only runs forward.
 pub fn monotonic_ns() -> u64 {
@@ -69,14 +69,20 @@ pub fn fork_quietly() -> Result<u32, Errno> {
 }
 
 /// In a copy of the process: lets go of its files, tells the kernel that this one goes first when
-/// memory is short, leaves no core, and ends it after `seconds`.
-pub fn become_quiet_copy(seconds: u64) {
-    // SAFETY: descriptors, limits and a timer of this process alone; the structures outlive the calls.
+/// memory is short, leaves no core, and ends it after `seconds`. `false`: it still has the files.
+pub fn become_quiet_copy(seconds: u64) -> bool {
+    let closed = close_all();
+    // SAFETY: limits and a timer of this process alone; the structures outlive the calls.
     unsafe {
-        let _ = syscall(libc::SYS_close_range, [0, u32::MAX as usize, 0, 0, 0, 0]);
-        let none = [0u64; 2];
-        let core = libc::RLIMIT_CORE as usize;
-        let _ = syscall(libc::SYS_prlimit64, [0, core, &raw const none as usize, 0, 0, 0]);
+        // (A limit of one byte: with none a core still goes to a program that collects them.)
+        for least in [1u64, 0] {
+            let limits = [least; 2];
+            let core = libc::RLIMIT_CORE as usize;
+            let set = syscall(libc::SYS_prlimit64, [0, core, &raw const limits as usize, 0, 0, 0]);
+            if set.is_ok() {
+                break;
+            }
+        }
         let name = c"pyshim-snapshot".as_ptr() as usize;
         let _ = syscall(libc::SYS_prctl, [libc::PR_SET_NAME as usize, name, 0, 0, 0, 0]);
         // Interval, then the first time.
@@ -89,6 +95,7 @@ pub fn become_quiet_copy(seconds: u64) {
         write(fd, b"1000");
         close(fd);
     }
+    closed
 }
 
 /// Whether a copy of [`fork_quietly`] has ended; it is gone then.

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::AtomicU32;
 
-use super::{Errno, close, open, pid, syscall};
+use super::{Errno, numbers_in, pid, syscall};
 
 /// The calling thread.
 pub fn thread_id() -> u32 {
@@ -31,35 +31,7 @@ pub fn thread_count() -> Option<u64> {
 
 /// Ids of the process's threads.
 pub fn threads() -> Vec<u32> {
-    let mut ids = Vec::new();
-    let Ok(fd) = open(b"/proc/self/task\0", libc::O_RDONLY | libc::O_DIRECTORY, 0) else {
-        return ids;
-    };
-    let mut buffer = [0u8; 4096];
-    loop {
-        // SAFETY: the buffer is writable for its whole length.
-        let read = unsafe {
-            syscall(
-                libc::SYS_getdents64,
-                [fd as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0],
-            )
-        };
-        let Ok(len @ 1..) = read else { break };
-        let mut at = 0;
-        // inode, offset, length of the entry, kind, name
-        while let Some(entry) = buffer.get(at..len).filter(|entry| entry.len() > 19) {
-            let size = usize::from(u16::from_le_bytes([entry[16], entry[17]]));
-            let name = entry.get(19..size).unwrap_or_default();
-            let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
-            ids.extend(core::str::from_utf8(name).ok().and_then(|name| name.parse::<u32>().ok()));
-            if size == 0 {
-                break;
-            }
-            at += size;
-        }
-    }
-    close(fd);
-    ids
+    numbers_in(b"/proc/self/task\0").unwrap_or_default()
 }
 
 /// Gives the processor away.
