@@ -9,9 +9,11 @@ use std::mem::offset_of;
 use std::path::PathBuf;
 
 use called::reporter;
+use pyshim_dump::heap::State;
 use pyshim_dump::layout::Header;
 use pyshim_dump::record::{Frame, Origin};
 use serde_json::Value;
+use support::heap::Snapshot;
 use support::{Maker, Numbers, leaky};
 use tempfile::TempDir;
 
@@ -207,6 +209,31 @@ fn a_baseline_alone_is_a_gate() {
     assert!(said.out.contains("EXCEEDED max-increase survivors 10%"), "{}", said.out);
     assert!(said.out.contains("app.py:31 load   +479 KiB (9.8 KiB → 488 KiB)"), "{}", said.out);
     assert_eq!(reporter(&["check", &old, "--baseline", &new]).status, 0, "less is fine");
+}
+
+/// A run of [`keeps`] whose line 31 lost some bytes.
+fn lost(bytes: u64) -> (Maker, Snapshot) {
+    let mut snapshot = Snapshot::default();
+    snapshot.group(State::Leaked, 0, 0, &[(1, bytes / 100, bytes)]);
+    (keeps(1, bytes), snapshot)
+}
+
+#[test]
+fn a_leak_is_gated_where_every_block_is_known() {
+    let folder = Folder::new();
+    let (mut maker, snapshot) = lost(50_000);
+    maker.heap = Some(snapshot.0);
+    let path = folder.put("a", &maker);
+    assert_eq!(gate(&[&path, "--max-leak", "50000B"]).0, 0);
+    let (status, found) = gate(&[&path, "--max-leak", "49999B"]);
+    assert_eq!((status, &found["new"]), (1, &50_000.into()));
+    let site = &found["sites"][0];
+    let named = (&site["name"], &site["kind"]);
+    assert_eq!(named, (&"app.py:31 load".into(), &"native-leak".into()));
+    // Of a sampled run only what was drawn is in the snapshot.
+    maker.put64(offset_of!(Header, sample_mean), 512 << 10);
+    let sampled = folder.put("b", &maker);
+    assert_refused(&["check", &sampled, "--max-leak", "1GiB"], &[&sampled, "is sampled"]);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! What is leaked for good, by the heap snapshot.
 
+use pyshim_dump::Mode;
 use pyshim_dump::heap::{Group, Heap, State};
 
 use crate::analyze::causes::Places;
 use crate::analyze::names::Names;
 use crate::analyze::report::Moment;
 use crate::analyze::stacks::Stacks;
-use crate::read::Run;
+use crate::problem::Problem;
+use crate::read::{Loaded, Run};
 use crate::symbolize::Symbols;
 
 use super::result::Place;
@@ -23,14 +25,14 @@ pub struct Leak {
     pub place: Place,
 }
 
-/// The leaks of a run; `None` where one of its dumps holds no heap snapshot, which alone can tell.
-pub fn leaks(run: &Run, symbols: &mut Symbols) -> Option<Vec<Leak>> {
+/// The leaks of a run; a problem where one of its dumps cannot tell.
+pub fn leaks(run: &Run, symbols: &mut Symbols) -> Result<Vec<Leak>, Problem> {
+    let heaps: Vec<&Heap> = run.dumps.iter().map(snapshot).collect::<Result<_, _>>()?;
     let mut stacks = Stacks::default();
     run.dumps.iter().for_each(|loaded| stacks.add(&loaded.dump, symbols, Moment::Last));
     let mut names = Names::default();
     let mut found = Vec::new();
-    for (at, loaded) in run.dumps.iter().enumerate() {
-        let heap = loaded.dump.heap.as_ref()?;
+    for (at, (loaded, heap)) in run.dumps.iter().zip(heaps).enumerate() {
         for group in &heap.groups {
             let Some(kind) = kind(heap, group) else { continue };
             let mut places = Places::new(&run.dumps, &mut stacks, &mut names, symbols);
@@ -39,7 +41,19 @@ pub fn leaks(run: &Run, symbols: &mut Symbols) -> Option<Vec<Leak>> {
             found.push(Leak { kind: kind.to_owned(), bytes: group.bytes, place });
         }
     }
-    Some(found)
+    Ok(found)
+}
+
+/// The heap snapshot of a process, which alone can tell a leak, if it knows every block.
+fn snapshot(loaded: &Loaded) -> Result<&Heap, Problem> {
+    let problem = |what: &str| Problem::new(loaded.path.display(), what);
+    if let Mode::Sampled(_) = loaded.dump.mode {
+        let what = "is sampled: a leaked block that was not drawn is not in its snapshot; record it with PYSHIM_SAMPLE=exact, or leave out --max-leak";
+        return Err(problem(what));
+    }
+    loaded.dump.heap.as_ref().ok_or_else(|| {
+        problem("holds no heap snapshot, which alone can tell a leak; record it with PYSHIM_SNAPSHOT=exit and a version of pyshim that takes snapshots, or leave out --max-leak")
+    })
 }
 
 /// The kind of a group that nothing will free. Rings that wait for the next collection are none.
