@@ -9,7 +9,7 @@ use std::mem::offset_of;
 use std::path::PathBuf;
 
 use called::reporter;
-use pyshim_dump::heap::State;
+use pyshim_dump::heap::{NO_ROOM, SiteState, State};
 use pyshim_dump::layout::Header;
 use pyshim_dump::record::{Frame, Origin};
 use serde_json::Value;
@@ -234,6 +234,27 @@ fn a_leak_is_gated_where_every_block_is_known() {
     maker.put64(offset_of!(Header, sample_mean), 512 << 10);
     let sampled = folder.put("b", &maker);
     assert_refused(&["check", &sampled, "--max-leak", "1GiB"], &[&sampled, "is sampled"]);
+}
+
+/// Groups are the largest alone; what leaks bit by bit in a thousand places counts all the same.
+#[test]
+fn leaks_of_no_group_count() {
+    let folder = Folder::new();
+    let (mut maker, mut snapshot) = lost(50_000);
+    let states = [State::Leaked, State::Miscounted, State::Cyclic, State::Python, State::Parked];
+    for state in states {
+        snapshot.0.sites.push(SiteState { site: 2, state, blocks: 10, bytes: 1_000 });
+    }
+    maker.heap = Some(snapshot.0);
+    let path = folder.put("a", &maker);
+    assert_eq!(gate(&[&path, "--max-leak", "52000B"]).0, 0);
+    let (status, found) = gate(&[&path, "--max-leak", "51999B"]);
+    assert_eq!((status, &found["new"]), (1, &52_000.into()));
+    if let Some(heap) = &mut maker.heap {
+        heap.search.notes.push(NO_ROOM.into());
+    }
+    let cut = folder.put("b", &maker);
+    assert_refused(&["check", &cut, "--max-leak", "1GiB"], &[&cut, "no room in its snapshot"]);
 }
 
 #[test]

@@ -88,6 +88,9 @@ pub struct Search {
     pub notes: Vec<String>,
 }
 
+/// Among the notes of a [`Search`]: sites and groups may be missing, the dump had no room for them.
+pub const NO_ROOM: &str = "the snapshot had no room for everything that was found";
+
 /// A Python frame that was running.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunningFrame {

@@ -5,7 +5,7 @@
 //! happens to it, the program does not notice.
 
 use pyshim_dump::heap::{
-    Collector, Group, Heap, Moment, Node, RunningFrame, Search, SiteState, State, Type,
+    Collector, Group, Heap, Moment, NO_ROOM, Node, RunningFrame, Search, SiteState, State, Type,
 };
 use pyshim_dump::record::Code;
 
@@ -327,9 +327,8 @@ pub fn fit(heap: &mut Heap, room: usize) -> Vec<u8> {
         } else {
             return Vec::new();
         }
-        let note = "the snapshot had no room for everything that was found".to_owned();
-        if !heap.search.notes.contains(&note) {
-            heap.search.notes.push(note);
+        if !heap.search.notes.iter().any(|note| note == NO_ROOM) {
+            heap.search.notes.push(NO_ROOM.to_owned());
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::problem::Problem;
 use crate::read::Run;
 use crate::symbolize::Symbols;
 
-use super::leaks::{Leak, leaks};
+use super::leaks::{Leak, Leaks, leaks};
 use super::result::{Asked, Blamed, Change, Check, Gate, Limit, Metric, Unit, Verdict, Watch};
 use super::sites::Sites;
 use super::{Measured, noise_of, notes, reconcile, side};
@@ -20,10 +20,12 @@ pub fn check(
     top: usize,
     symbols: &mut Symbols,
 ) -> Result<Check, Problem> {
-    let mut leaked = Vec::new();
+    let mut leaked = Leaks::default();
     if asked.iter().any(|asked| asked.watch == Watch::Leak) {
         for run in new {
-            leaked.extend(leaks(run, symbols)?);
+            let found = leaks(run, symbols)?;
+            leaked.bytes = leaked.bytes.saturating_add(found.bytes);
+            leaked.list.extend(found.list);
         }
     }
     let runs: Vec<&Run> = old.iter().chain(new).collect();
@@ -51,12 +53,11 @@ fn too_short(option: &str) -> Problem {
 }
 
 /// Blocks that nothing will ever free, by the runs' mean.
-fn leak(asked: Asked, leaked: &[Leak], runs: usize, top: usize) -> Gate {
+fn leak(asked: Asked, leaked: &Leaks, runs: usize, top: usize) -> Gate {
     let allowed = amount(asked.limit, 0.0);
-    let bytes = leaked.iter().fold(0u64, |sum, leak| sum.saturating_add(leak.bytes));
-    let new = bytes as f64 / runs.max(1) as f64;
+    let new = leaked.bytes as f64 / runs.max(1) as f64;
     let exceeded = new > allowed;
-    let mut worst: Vec<&Leak> = leaked.iter().filter(|_| exceeded).collect();
+    let mut worst: Vec<&Leak> = leaked.list.iter().filter(|_| exceeded).collect();
     worst.sort_by_key(|leak| Reverse(leak.bytes));
     let blamed = |leak: &&Leak| Blamed {
         place: leak.place.clone(),

@@ -1,7 +1,7 @@
 //! What is leaked for good, by the heap snapshot.
 
 use pyshim_dump::Mode;
-use pyshim_dump::heap::{Group, Heap, State};
+use pyshim_dump::heap::{Group, Heap, NO_ROOM, State};
 
 use crate::analyze::causes::Places;
 use crate::analyze::names::Names;
@@ -13,6 +13,15 @@ use crate::symbolize::Symbols;
 
 use super::result::Place;
 use super::sites;
+
+/// What nothing will ever free.
+#[derive(Clone, Debug, Default)]
+pub struct Leaks {
+    /// All of its bytes.
+    pub bytes: u64,
+    /// The largest of it, with a place to each.
+    pub list: Vec<Leak>,
+}
 
 /// Bytes of one explanation that nothing will ever free.
 #[derive(Clone, Debug)]
@@ -26,19 +35,20 @@ pub struct Leak {
 }
 
 /// The leaks of a run; a problem where one of its dumps cannot tell.
-pub fn leaks(run: &Run, symbols: &mut Symbols) -> Result<Vec<Leak>, Problem> {
+pub fn leaks(run: &Run, symbols: &mut Symbols) -> Result<Leaks, Problem> {
     let heaps: Vec<&Heap> = run.dumps.iter().map(snapshot).collect::<Result<_, _>>()?;
     let mut stacks = Stacks::default();
     run.dumps.iter().for_each(|loaded| stacks.add(&loaded.dump, symbols, Moment::Last));
     let mut names = Names::default();
-    let mut found = Vec::new();
+    let mut found = Leaks::default();
     for (at, (loaded, heap)) in run.dumps.iter().zip(heaps).enumerate() {
+        found.bytes = found.bytes.saturating_add(bytes(heap));
         for group in &heap.groups {
             let Some(kind) = kind(heap, group) else { continue };
             let mut places = Places::new(&run.dumps, &mut stacks, &mut names, symbols);
             let site = places.site(at, group.site);
             let place = sites::place(site, &loaded.dump.process.directory, false);
-            found.push(Leak { kind: kind.to_owned(), bytes: group.bytes, place });
+            found.list.push(Leak { kind: kind.to_owned(), bytes: group.bytes, place });
         }
     }
     Ok(found)
@@ -51,9 +61,29 @@ fn snapshot(loaded: &Loaded) -> Result<&Heap, Problem> {
         let what = "is sampled: a leaked block that was not drawn is not in its snapshot; record it with PYSHIM_SAMPLE=exact, or leave out --max-leak";
         return Err(problem(what));
     }
-    loaded.dump.heap.as_ref().ok_or_else(|| {
-        problem("holds no heap snapshot, which alone can tell a leak; record it with PYSHIM_SNAPSHOT=exit and a version of pyshim that takes snapshots, or leave out --max-leak")
-    })
+    let Some(heap) = &loaded.dump.heap else {
+        let what = "holds no heap snapshot, which alone can tell a leak; record it with PYSHIM_SNAPSHOT=exit and a version of pyshim that takes snapshots, or leave out --max-leak";
+        return Err(problem(what));
+    };
+    if heap.search.notes.iter().any(|note| note == NO_ROOM) {
+        let what = "had no room in its snapshot for everything that was found, and leaks may be what was left out; leave out --max-leak";
+        return Err(problem(what));
+    }
+    Ok(heap)
+}
+
+/// What nothing will free: by sites, all of which are there; of groups there are the largest alone.
+fn bytes(heap: &Heap) -> u64 {
+    let all = !collects(heap);
+    let sites = heap.sites.iter().filter(|site| match site.state {
+        State::Leaked | State::Miscounted => true,
+        State::Cyclic => all,
+        _ => false,
+    });
+    // Which rings are kept by a type, only groups know.
+    let kept = heap.groups.iter().filter(|it| !all && it.state == State::Cyclic && it.blocker != 0);
+    let bytes = sites.map(|site| site.bytes).chain(kept.map(|group| group.bytes));
+    bytes.fold(0, u64::saturating_add)
 }
 
 /// The kind of a group that nothing will free. Rings that wait for the next collection are none.
@@ -61,10 +91,11 @@ fn kind(heap: &Heap, group: &Group) -> Option<&'static str> {
     match group.state {
         State::Leaked => Some("native-leak"),
         State::Miscounted => Some("reference-leak"),
-        State::Cyclic => {
-            let collected = heap.collector.as_ref().is_some_and(|it| it.enabled);
-            (group.blocker != 0 || !collected).then_some("cycles")
-        }
+        State::Cyclic => (group.blocker != 0 || !collects(heap)).then_some("cycles"),
         _ => None,
     }
+}
+
+fn collects(heap: &Heap) -> bool {
+    heap.collector.as_ref().is_some_and(|it| it.enabled)
 }
