@@ -9,7 +9,7 @@ use std::mem::offset_of;
 use std::path::PathBuf;
 
 use called::reporter;
-use pyshim_dump::heap::{NO_ROOM, SiteState, State};
+use pyshim_dump::heap::{Collector, NO_ROOM, SiteState, State};
 use pyshim_dump::layout::Header;
 use pyshim_dump::record::{Frame, Origin};
 use serde_json::Value;
@@ -255,6 +255,34 @@ fn leaks_of_no_group_count() {
     }
     let cut = folder.put("b", &maker);
     assert_refused(&["check", &cut, "--max-leak", "1GiB"], &[&cut, "no room in its snapshot"]);
+}
+
+#[test]
+fn rings_that_no_collection_takes_are_leaks() {
+    let folder = Folder::new();
+    let bytes = |collector: Collector, blocker| {
+        let mut snapshot = Snapshot::default();
+        snapshot.group(State::Cyclic, 0, 0, &[(1, 500, 50_000)]);
+        snapshot.0.groups[0].blocker = blocker;
+        snapshot.0.collector = Some(collector);
+        let mut maker = keeps(1, 50_000);
+        maker.heap = Some(snapshot.0);
+        let (_, found) = gate(&[&folder.put("a", &maker), "--max-leak", "1MiB"]);
+        found["new"].as_u64().unwrap()
+    };
+    let thresholds = [700, 10, 10];
+    let runs = Collector { enabled: true, thresholds, garbage_objects: 500, ..Default::default() };
+    assert_eq!(bytes(runs.clone(), 0), 0, "the next collection takes them");
+    assert_eq!(bytes(runs.clone(), 1), 50_000, "a type keeps them");
+    for (collector, why) in [
+        (Collector { enabled: false, ..runs.clone() }, "it is disabled"),
+        (Collector { thresholds: [0, 10, 10], ..runs.clone() }, "it never begins"),
+        (Collector { thresholds: [700, 10, 100_000], ..runs.clone() }, "no full one comes"),
+        (Collector { garbage_frozen: 500, ..runs.clone() }, "they are frozen"),
+        (Collector { garbage_objects: 2_000, ..runs }, "more than it lets pile up"),
+    ] {
+        assert_eq!(bytes(collector, 0), 50_000, "{why}");
+    }
 }
 
 #[test]

@@ -166,12 +166,18 @@ fn is_collected(scene: &Scene, candidate: &Candidate) -> bool {
 
 /// Whether the collector takes what garbage there is before long.
 fn collects(heap: &Heap) -> bool {
+    heap.collector.as_ref().is_some_and(|it| it.garbage_objects > 0) && keeps_up(heap)
+}
+
+/// Whether the collector keeps up with the garbage, if there is any: it runs, may take all of it, and
+/// no more has piled up than it lets.
+pub fn keeps_up(heap: &Heap) -> bool {
     const SANE: u64 = 10_000;
     let Some(collector) = &heap.collector else { return false };
     let [young, middle, old] = collector.thresholds;
     let runs = collector.enabled && (1..=SANE).contains(&young) && middle.max(old) <= SANE / 100;
-    let takes = collector.garbage_objects.saturating_sub(collector.garbage_frozen);
-    runs && collector.garbage_frozen == 0 && takes > 0 && takes < heap.search.tracked / 3
+    let few = collector.garbage_objects < heap.search.tracked / 3;
+    runs && collector.garbage_frozen == 0 && few
 }
 
 /// A window that moves on: what is held is young, and what was let go of waits for the collector, so
