@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use called::reporter;
 use pyshim_dump::heap::{Collector, NO_ROOM, SiteState, State};
-use pyshim_dump::layout::Header;
+use pyshim_dump::layout::{Beside, Header, SnapshotState};
 use pyshim_dump::record::{Frame, Origin};
 use serde_json::Value;
 use support::heap::Snapshot;
@@ -283,6 +283,69 @@ fn rings_that_no_collection_takes_are_leaks() {
     ] {
         assert_eq!(bytes(collector, 0), 50_000, "{why}");
     }
+}
+
+#[test]
+fn an_older_snapshot_tells_no_leak() {
+    let folder = Folder::new();
+    let beside = |field| offset_of!(Header, beside) + field;
+    let (mut maker, snapshot) = lost(50_000);
+    let taken_ns = snapshot.0.at_ms * 1_000_000;
+    maker.heap = Some(snapshot.0);
+    // One that came to nothing before does not matter.
+    maker.put32(beside(offset_of!(Beside, failed)), 1);
+    maker.put64(beside(offset_of!(Beside, began_ns)), taken_ns);
+    assert_eq!(gate(&[&folder.put("a", &maker), "--max-leak", "1MiB"]).0, 0);
+    maker.put64(beside(offset_of!(Beside, began_ns)), taken_ns + 1_000_000);
+    let failed = folder.put("b", &maker);
+    assert_refused(&["check", &failed, "--max-leak", "1MiB"], &[&failed, "an older heap snapshot"]);
+    maker.put32(beside(offset_of!(Beside, state)), SnapshotState::Running as u32);
+    maker.put32(beside(offset_of!(Beside, pid)), 4_294_967_294);
+    let ended = folder.put("c", &maker);
+    assert_refused(
+        &["check", &ended, "--max-leak", "1MiB"],
+        &[&ended, "ended before it had finished"],
+    );
+}
+
+#[test]
+fn what_the_dumps_lack_is_said() {
+    let folder = Folder::new();
+    let (mut maker, mut snapshot) = lost(50_000);
+    snapshot.0.search.notes.push("a block could not be searched".into());
+    maker.heap = Some(snapshot.0);
+    maker.note("stacks are cut").put32(offset_of!(Header, inexact), 1);
+    let whole = folder.put("a", &keeps(2, 50_000));
+    let lacking = folder.put("b", &maker);
+    maker.put32(offset_of!(Header, pid), 7);
+    let other = folder.put("c", &maker);
+    let notes = |arguments: &[&str]| json(arguments).1["notes"].clone();
+    let inexact = "figures are not exact, some blocks came or went while they could not be counted";
+    let of = |side: &str, what: &str| format!("the {side} side: {what}");
+    let (cut, partial) = ("stacks are cut", "a block could not be searched");
+    assert_eq!(notes(&["diff", &whole, &whole.clone()]), Value::Array(vec![]));
+    assert_eq!(
+        notes(&["diff", &whole, &lacking]),
+        Value::from(vec![of("new", inexact), of("new", cut)])
+    );
+    assert_eq!(
+        notes(&["diff", &lacking, &whole]),
+        Value::from(vec![of("old", inexact), of("old", cut)])
+    );
+    assert_eq!(
+        notes(&["diff", &lacking, &other]),
+        Value::from(vec![of("old", inexact), of("new", inexact), cut.into()])
+    );
+    assert_eq!(
+        notes(&["check", &lacking, "--max-leak", "1MiB"]),
+        Value::from(vec![of("new", inexact), cut.into(), partial.into()])
+    );
+    let mut why = notes(&["why", &lacking, "app.py:31"]);
+    let why = why.as_array_mut().unwrap();
+    assert!(
+        [inexact, cut, partial].iter().all(|note| why.contains(&Value::from(*note))),
+        "{why:?}"
+    );
 }
 
 #[test]

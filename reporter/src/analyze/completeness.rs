@@ -19,6 +19,10 @@ const REASONS: [(Lost, &str); 8] = [
     (Lost::Foreign, "foreign"),
 ];
 
+/// What a dump that is marked as inexact has to say.
+pub const INEXACT: &str =
+    "figures are not exact, some blocks came or went while they could not be counted";
+
 /// Of all dumps together; `others` are notes from elsewhere.
 pub fn completeness<'a>(
     dumps: impl Iterator<Item = &'a Dump> + Clone,

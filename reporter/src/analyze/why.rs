@@ -11,6 +11,7 @@ use crate::read::Loaded;
 use crate::symbolize::Symbols;
 
 use super::causes::Places;
+use super::completeness::INEXACT;
 use super::holders::{self, Holders};
 use super::names::Names;
 use super::report::{Moment, Site};
@@ -75,18 +76,16 @@ pub fn why(loaded: &Loaded, symbols: &mut Symbols, target: &str) -> Result<Why, 
         let what = "has no heap snapshot: nothing says who holds what; reporter snapshot PID takes one of a running process, and at its end a process leaves one unless PYSHIM_SNAPSHOT says otherwise";
         return Err(Problem::new(path, what));
     };
-    let mut work = Work { loaded, heap, symbols };
-    if let Some(hex) = target.strip_prefix("0x") {
-        let address = u64::from_str_radix(hex, 16);
-        let address = address.map_err(|_| Problem::new(target, "is no address"))?;
-        return work.address(address).ok_or_else(|| {
-            Problem::new(target, "the snapshot keeps no object or block at this address; it keeps those on the paths of what it explains, see reporter summarize")
-        });
-    }
-    if let Some(found) = work.site(target) {
-        return Ok(found);
-    }
-    work.type_(target).ok_or_else(|| work.nothing(target))
+    let mut found = Work { loaded, heap, symbols }.answer(target)?;
+    found.notes.extend(missing(loaded, heap));
+    Ok(found)
+}
+
+/// What the search, and the dump, may lack.
+fn missing(loaded: &Loaded, heap: &Heap) -> BTreeSet<String> {
+    let dump = &loaded.dump;
+    let notes = loaded.notes.iter().chain(&heap.search.notes).chain(&dump.notes).cloned();
+    notes.chain(dump.inexact.then(|| INEXACT.to_owned())).collect()
 }
 
 struct Work<'a> {
@@ -96,6 +95,20 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    fn answer(&mut self, target: &str) -> Result<Why, Problem> {
+        if let Some(hex) = target.strip_prefix("0x") {
+            let address = u64::from_str_radix(hex, 16);
+            let address = address.map_err(|_| Problem::new(target, "is no address"))?;
+            return self.address(address).ok_or_else(|| {
+                Problem::new(target, "the snapshot keeps no object or block at this address; it keeps those on the paths of what it explains, see reporter summarize")
+            });
+        }
+        if let Some(found) = self.site(target) {
+            return Ok(found);
+        }
+        self.type_(target).ok_or_else(|| self.nothing(target))
+    }
+
     fn address(&mut self, address: u64) -> Option<Why> {
         let covers = |start: u64, bytes: u64| start <= address && address - start < bytes.max(1);
         let nodes = || (1u32..).zip(&self.heap.nodes).filter(|(_, node)| node.address != 0);

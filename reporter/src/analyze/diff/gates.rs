@@ -26,6 +26,7 @@ pub fn check(
             let found = leaks(run, symbols)?;
             leaked.bytes = leaked.bytes.saturating_add(found.bytes);
             leaked.list.extend(found.list);
+            leaked.notes.extend(found.notes);
         }
     }
     let runs: Vec<&Run> = old.iter().chain(new).collect();
@@ -43,7 +44,9 @@ pub fn check(
         });
     }
     gates.sort_by_key(|gate| !gate.exceeded);
-    let notes = notes(old, new, bench.symbols);
+    let mut notes = notes(old, new, bench.symbols);
+    leaked.notes.retain(|note| !notes.contains(note));
+    notes.extend(leaked.notes);
     Ok(Check { new: side(new), old: side(old), noise: noise_of(old, new), gates, notes })
 }
 

@@ -1,5 +1,7 @@
 //! What is leaked for good, by the heap snapshot.
 
+use std::collections::BTreeSet;
+
 use pyshim_dump::Mode;
 use pyshim_dump::heap::{Group, Heap, NO_ROOM, State};
 
@@ -21,6 +23,8 @@ pub struct Leaks {
     pub bytes: u64,
     /// The largest of it, with a place to each.
     pub list: Vec<Leak>,
+    /// What the searches have to say, each once.
+    pub notes: BTreeSet<String>,
 }
 
 /// Bytes of one explanation that nothing will ever free.
@@ -43,6 +47,7 @@ pub fn leaks(run: &Run, symbols: &mut Symbols) -> Result<Leaks, Problem> {
     let mut found = Leaks::default();
     for (at, (loaded, heap)) in run.dumps.iter().zip(heaps).enumerate() {
         found.bytes = found.bytes.saturating_add(bytes(heap));
+        found.notes.extend(heap.search.notes.iter().cloned());
         for group in &heap.groups {
             let Some(kind) = kind(heap, group) else { continue };
             let mut places = Places::new(&run.dumps, &mut stacks, &mut names, symbols);
@@ -61,10 +66,20 @@ fn snapshot(loaded: &Loaded) -> Result<&Heap, Problem> {
         let what = "is sampled: a leaked block that was not drawn is not in its snapshot; record it with PYSHIM_SAMPLE=exact, or leave out --max-leak";
         return Err(problem(what));
     }
+    if let Some(note) = loaded.notes.first() {
+        return Err(problem(&format!(
+            "{note}; without it no leak can be told, leave out --max-leak"
+        )));
+    }
     let Some(heap) = &loaded.dump.heap else {
         let what = "holds no heap snapshot, which alone can tell a leak; record it with PYSHIM_SNAPSHOT=exit and a version of pyshim that takes snapshots, or leave out --max-leak";
         return Err(problem(what));
     };
+    let last = &loaded.dump.snapshots;
+    if last.failed > 0 && last.began_ns / 1_000_000 > heap.at_ms {
+        let what = "holds an older heap snapshot, the last one came to nothing: what leaked since cannot be told; leave out --max-leak";
+        return Err(problem(what));
+    }
     if heap.search.notes.iter().any(|note| note == NO_ROOM) {
         let what = "had no room in its snapshot for everything that was found, and leaks may be what was left out; leave out --max-leak";
         return Err(problem(what));

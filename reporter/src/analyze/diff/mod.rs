@@ -14,9 +14,10 @@ use std::collections::{BTreeSet, HashMap};
 use crate::read::{Loaded, Run};
 use crate::symbolize::Symbols;
 
-use super::completeness::completeness;
+use super::completeness::{INEXACT, completeness};
 use super::growth;
 use super::process::process;
+use super::report::Completeness;
 
 pub use gates::check;
 use noise::Figure;
@@ -278,21 +279,43 @@ fn notes(old: &[Run], new: &[Run], symbols: &Symbols) -> Vec<String> {
         let list = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>().join(" ");
         notes.push(format!("settings of the shim differ: {} against {}", list(was), list(is)));
     }
-    for (runs, name) in [(old, "old"), (new, "new")] {
-        let dumps = runs.iter().flat_map(|run| &run.dumps).map(|loaded| &loaded.dump);
-        let known = completeness(dumps, []);
+    let known = [old, new].map(known);
+    for ((runs, name), known) in [(old, "old"), (new, "new")].into_iter().zip(&known) {
         if !known.lost.iter().all(|it| it.0 == "foreign") {
             let lost = known.lost.iter().map(|(what, count)| format!("{what} {count}"));
             let lost = lost.collect::<Vec<_>>().join(", ");
             notes.push(format!("the {name} side is not complete; not recorded: {lost}"));
         }
-        if runs.iter().flat_map(|run| &run.dumps).any(|it| it.state == crate::read::State::Running)
-        {
+        let dumps = || runs.iter().flat_map(|run| &run.dumps);
+        if dumps().any(|it| it.dump.inexact) {
+            notes.push(format!("the {name} side: {INEXACT}"));
+        }
+        if dumps().any(|it| it.state == crate::read::State::Running) {
             notes.push(format!(
                 "a process of the {name} side still runs: its figures are as of now"
             ));
         }
     }
+    let [before, after] = &known;
+    notes.extend(said(old, &before.notes, &after.notes));
     notes.extend(symbols.notes().map(str::to_owned));
     notes
+}
+
+/// What is known of all dumps of a side.
+fn known(runs: &[Run]) -> Completeness {
+    let dumps = runs.iter().flat_map(|run| &run.dumps);
+    let others = dumps.clone().flat_map(|loaded| loaded.notes.iter().cloned());
+    completeness(dumps.map(|loaded| &loaded.dump), others)
+}
+
+/// What the dumps of the sides say of themselves; once where both say the same.
+fn said(old: &[Run], before: &[String], after: &[String]) -> Vec<String> {
+    let gone = before.iter().filter(|note| !after.contains(note));
+    let gone = gone.map(|note| format!("the old side: {note}"));
+    let now = after.iter().map(|note| match old.is_empty() || before.contains(note) {
+        true => note.clone(),
+        false => format!("the new side: {note}"),
+    });
+    gone.chain(now).collect()
 }
