@@ -187,6 +187,27 @@ fn growth_is_counted_since_a_mark() {
     assert!(wrong.err.contains("there are warm"), "{}", wrong.err);
 }
 
+/// What was live at the leak of [`leaky`] when growth began to count, in a process that was marked after 30
+/// seconds and one that began so many seconds after that one.
+fn startup_bytes(later_s: u64) -> Value {
+    let (mut marked, mut other) = (leaky(), leaky());
+    let began = marked.dump().started_unix_ns;
+    marked.record(&Record::Mark { at_ns: 30_000_000_000, label: "warm".into() });
+    other.put64(offset_of!(Header, started_unix_ns), began + later_s * 1_000_000_000);
+    let ((_one, marked), (_two, other)) = (written(&marked), written(&other));
+    let dumps = [text(&marked), text(&other)];
+    let arguments = ["summarize", dumps[0], dumps[1], "--since", "warm", "--format", "json"];
+    let value: Value = serde_json::from_str(&reporter(&arguments).out).unwrap();
+    value["survivors"][0]["startup_bytes"].clone()
+}
+
+#[test]
+fn a_mark_holds_for_the_other_processes() {
+    assert_eq!(startup_bytes(10), (30 + 20) * 17_000);
+    // One that began after it has its own start-up, a fifth of its minute.
+    assert_eq!(startup_bytes(31), (30 + 12) * 17_000);
+}
+
 /// A dump whose process is this one, so that it runs.
 fn running() -> (TempDir, PathBuf) {
     let stat = fs::read_to_string("/proc/self/stat").unwrap();

@@ -57,8 +57,7 @@ impl<'a> Ledger<'a> {
     /// Of the dumps that `stacks` were taken from.
     pub fn new(dumps: &'a [Loaded], stacks: &Stacks, options: &Options) -> Ledger<'a> {
         let moment = options.moment;
-        let times: Vec<Times> =
-            dumps.iter().map(|loaded| Times::since_mark(&loaded.dump, options.since)).collect();
+        let times = Times::since_mark(dumps.iter().map(|loaded| &loaded.dump), options.since);
         let censuses = dumps.iter().map(|Loaded { dump, .. }| {
             let census = match dump.final_ns {
                 Some(_) => dump.final_census.as_ref().or(dump.census.as_ref()),

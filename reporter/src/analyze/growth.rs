@@ -53,13 +53,26 @@ impl Times {
         Times { startup_ms, end_ms, points: count, first, separated }
     }
 
-    /// Those of a dump, growth counted from the last moment of this name, if it has one such.
-    pub fn since_mark(dump: &Dump, label: Option<&str>) -> Times {
-        let mark = dump.marks.iter().rev().find(|mark| Some(mark.1.as_str()) == label);
-        match mark {
-            Some(&(at_ns, _)) => Times::of(dump).since(dump, at_ns / 1_000_000),
-            None => Times::of(dump),
-        }
+    /// Those of each dump, growth counted from the last moment of this name. A process without one counts
+    /// from the same time of day, if it had begun by then.
+    pub fn since_mark<'a>(
+        dumps: impl Iterator<Item = &'a Dump> + Clone,
+        label: Option<&str>,
+    ) -> Vec<Times> {
+        let own = |dump: &Dump| {
+            let mark = dump.marks.iter().rev().find(|mark| Some(mark.1.as_str()) == label);
+            mark.map(|mark| mark.0)
+        };
+        let time = |dump: &Dump| Some(dump.started_unix_ns.saturating_add(own(dump)?));
+        let last = dumps.clone().filter_map(time).max();
+        let times = |dump: &'a Dump| {
+            let others = || last?.checked_sub(dump.started_unix_ns);
+            match own(dump).or_else(others) {
+                Some(at_ns) => Times::of(dump).since(dump, at_ns / 1_000_000),
+                None => Times::of(dump),
+            }
+        };
+        dumps.map(times).collect()
     }
 
     /// The same with growth counted from a later moment.

@@ -101,7 +101,8 @@ fn peak(dumps: &[Loaded]) -> Option<Peak> {
 fn remarks(dumps: &[Loaded], since: Option<&str>) -> Vec<String> {
     let mut remarks = Vec::new();
     // Of the runs themselves: a list of the peak has no growth, however long they were.
-    if !dumps.iter().any(|loaded| Times::since_mark(&loaded.dump, since).separated) {
+    let times = Times::since_mark(dumps.iter().map(|loaded| &loaded.dump), since);
+    if !times.iter().any(|times| times.separated) {
         remarks.push("the run is too short to tell growth from start-up".to_owned());
     }
     if let Some(mean) = dumps.iter().filter_map(|loaded| process::sampled(&loaded.dump)).max() {

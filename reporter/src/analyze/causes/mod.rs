@@ -28,7 +28,7 @@ use pyshim_dump::Amount;
 use pyshim_dump::heap::{Heap, State};
 use pyshim_dump::layout::Gauge;
 
-use crate::analyze::growth::{self, Trend};
+use crate::analyze::growth::{self, Times, Trend};
 use crate::analyze::report::{Rate, Source};
 
 pub use cause::{Cause, Confidence, Forecast, Kind, Verdict};
@@ -47,8 +47,9 @@ pub fn causes(mut places: Places, options: &Options) -> (Vec<Cause>, Verdict) {
     let mut causes: Vec<Cause> = Vec::new();
     let (mut growth, mut variance, mut known) = (0.0, 0.0, false);
     let mut verdict = Verdict::default();
-    for (at, loaded) in dumps.iter().enumerate() {
-        let scene = Scene::new(at, &loaded.dump, options.since);
+    let times = Times::since_mark(dumps.iter().map(|loaded| &loaded.dump), options.since);
+    for (at, (loaded, times)) in dumps.iter().zip(times).enumerate() {
+        let scene = Scene::new(at, &loaded.dump, times);
         if !scene.times.separated {
             continue;
         }

@@ -33,9 +33,8 @@ pub struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// Of a dump; growth counts from `since`, if it has a mark of that name.
-    pub fn new(at: usize, dump: &'a Dump, since: Option<&str>) -> Scene<'a> {
-        let times = Times::since_mark(dump, since);
+    /// Of a dump.
+    pub fn new(at: usize, dump: &'a Dump, times: Times) -> Scene<'a> {
         Scene::at(at, dump, times, dump.heap.as_ref(), None)
     }
 
