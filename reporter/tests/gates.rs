@@ -170,6 +170,37 @@ fn each_gate_opens_and_closes() {
     }
 }
 
+/// The peak of a parent of a minute with two children of a second and a half, which begin after so many
+/// seconds; and the part of line 31 in it.
+fn peak(began: [u64; 2]) -> (u64, u64) {
+    let folder = Folder::new();
+    let mut parent = keeps(1, 100_000);
+    parent.put32(offset_of!(Header, pid), 1).exited(0, 60_000_000_000);
+    let start = parent.dump().started_unix_ns;
+    folder.put("parent", &parent);
+    for (pid, began) in [2, 3].into_iter().zip(began) {
+        let mut child = keeps(pid, 200_000);
+        child.put32(offset_of!(Header, pid), pid).put32(offset_of!(Header, parent_pid), 1);
+        child.put64(offset_of!(Header, started_unix_ns), start + began * 1_000_000_000);
+        folder.put(&format!("child {pid}"), &child);
+    }
+    let of = |value: &Value, field: &str, is: &str| {
+        value.as_array().unwrap().iter().find(|it| it[field] == is).unwrap().clone()
+    };
+    let (elsewhere, path) = (Folder::new(), folder.0.path().to_str().unwrap());
+    let old = elsewhere.put("old", &keeps(9, 100));
+    let (_, found) = json(&["diff", &old, path]);
+    let site = of(&found["sites"], "name", "app.py:31 load");
+    let peak = |changes: &Value| of(changes, "metric", "peak")["new"].as_u64().unwrap();
+    (peak(&found["totals"]), peak(&site["changes"]))
+}
+
+#[test]
+fn peaks_add_up_where_processes_live_at_the_same_time() {
+    assert_eq!(peak([5, 6]), (3_500_000, 500_000));
+    assert_eq!(peak([5, 7]), (2_300_000, 300_000));
+}
+
 #[test]
 fn growth_is_gated_as_far_as_it_is_certain() {
     let folder = Folder::new();

@@ -21,13 +21,18 @@ pub fn process(loaded: &Loaded) -> Process {
         directory: known.directory.clone(),
         python: Some(known.python.clone()).filter(|python| !python.is_empty()),
         started_unix_ns: dump.started_unix_ns,
-        duration_ns: dump.end.map_or(dump.heartbeat_ns, |end| end.at_ns),
+        duration_ns: lived_ns(dump),
         state: loaded.state,
         forked: dump.forked,
         inherited_freed: dump.inherited_freed,
         finalized: dump.final_ns.is_some(),
         sampled: sampled(dump),
     }
+}
+
+/// How long it lived, as far as its dump knows.
+pub fn lived_ns(dump: &Dump) -> u64 {
+    dump.end.map_or(dump.heartbeat_ns, |end| end.at_ns)
 }
 
 /// Mean bytes between samples; `None`: every block was recorded.

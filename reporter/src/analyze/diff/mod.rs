@@ -6,6 +6,7 @@ mod leaks;
 mod lines;
 pub mod noise;
 mod paths;
+mod peaks;
 pub mod result;
 mod sites;
 

@@ -22,6 +22,7 @@ use crate::symbolize::Symbols;
 
 use super::lines::{FunctionId, LineId, Lines, minor};
 use super::paths;
+use super::peaks::{self, Lives, Peak};
 use natives::Natives;
 pub use shown::place;
 
@@ -76,6 +77,8 @@ pub struct Site {
     pub samples: Vec<Sample>,
     /// The run and the stacks with blocks here.
     stacks: Vec<(usize, u32)>,
+    /// What each process has here at its peak, in order of the dumps.
+    peaks: Vec<Peak>,
 }
 
 /// All sites of all runs.
@@ -168,7 +171,8 @@ impl<'a> Sites<'a> {
                     let site = *places.entry(key).or_insert(next);
                     if site == next {
                         let samples = vec![Sample::default(); runs];
-                        self.list.push(Site { around, mapping, samples, stacks: Vec::new() });
+                        let (stacks, peaks) = (Vec::new(), Vec::new());
+                        self.list.push(Site { around, mapping, samples, stacks, peaks });
                     }
                     if let Some(known) = self.list.get_mut(site as usize) {
                         known.stacks.push((index, stack));
@@ -176,9 +180,10 @@ impl<'a> Sites<'a> {
                     site
                 });
             }
-            self.count(run, loaded, &site_of);
+            self.count(index, run, loaded, &site_of);
             self.grow(run, loaded, &site_of);
         }
+        self.add_peaks();
         for site in &self.list {
             let sums = if site.mapping { &mut self.mapped } else { &mut self.totals };
             for (sum, sample) in sums.iter_mut().zip(&site.samples) {
@@ -186,14 +191,37 @@ impl<'a> Sites<'a> {
                 sum.add(&Sample { trend: Trend::default(), ..*sample });
             }
         }
+        self.add_peaks_of_all();
+    }
+
+    /// What of the peaks came together at each site.
+    fn add_peaks(&mut self) {
+        let lives = Lives::of(self.dumps.iter().map(|it| it.1));
+        let run = |peak: &Peak| self.dumps.get(peak.dump).map(|it| it.0);
+        for site in &mut self.list {
+            let peaks = std::mem::take(&mut site.peaks);
+            for peaks in peaks.chunk_by(|one, other| run(one) == run(other)) {
+                let run = peaks.first().and_then(run);
+                if let Some(sample) = run.and_then(|run| site.samples.get_mut(run)) {
+                    sample.peak = lives.most(peaks);
+                }
+            }
+        }
+    }
+
+    /// The same of all sites together, which is known better than by their sum.
+    fn add_peaks_of_all(&mut self) {
+        let lives = Lives::of(self.dumps.iter().map(|it| it.1));
         for (run, sum) in self.totals.iter_mut().enumerate() {
-            let peak = self.dumps.iter().filter(|it| it.0 == run).map(|it| it.1.dump.peak_seen);
-            sum.peak = peak.fold(0, u64::saturating_add);
+            let dumps = self.dumps.iter().enumerate().filter(|(_, it)| it.0 == run);
+            let peak =
+                |(dump, it): (usize, &(usize, &Loaded))| Peak { dump, bytes: it.1.dump.peak_seen };
+            sum.peak = lives.most(&dumps.map(peak).collect::<Vec<_>>());
         }
     }
 
     /// Adds the counters of a dump.
-    fn count(&mut self, run: usize, loaded: &Loaded, site_of: &[u32]) {
+    fn count(&mut self, index: usize, run: usize, loaded: &Loaded, site_of: &[u32]) {
         let dump = &loaded.dump;
         if let (pyshim_dump::Mode::Sampled(mean), Some(sampled)) =
             (dump.mode, self.sampled.get_mut(run))
@@ -213,12 +241,10 @@ impl<'a> Sites<'a> {
                 continue;
             };
             let survived = last(dump, id);
-            let sample = Sample {
-                survived,
-                allocated: counters.totals.allocated,
-                peak: if at_the_end { survived.bytes } else { counters.peak.bytes },
-                trend: Trend::default(),
-            };
+            let peak = if at_the_end { survived } else { counters.peak };
+            peaks::add(&mut site.peaks, Peak { dump: index, bytes: peak.bytes });
+            let allocated = counters.totals.allocated;
+            let sample = Sample { survived, allocated, ..Sample::default() };
             if let Some(sum) = site.samples.get_mut(run) {
                 sum.add(&sample);
             }
