@@ -170,6 +170,38 @@ fn each_gate_opens_and_closes() {
     }
 }
 
+/// The verdicts on bytes that survive, in all and at sites, of two runs that are sampled at 512 KiB. Each
+/// has so many bytes in one block and in mappings of 64 KiB, and 4 MiB in small blocks.
+fn verdicts(old: u64, new: u64) -> Vec<Value> {
+    let folder = Folder::new();
+    let run = |bytes: u64| {
+        let mut maker = keeps(bytes as u32, 4 << 20);
+        maker.put64(offset_of!(Header, sample_mean), 512 << 10);
+        let large = (Origin::PythonLarge, 50, 1);
+        for (origin, line, blocks) in [large, (Origin::Mapping, 60, bytes >> 16)] {
+            let code = maker.code("app.py", line, "make");
+            let frame = Frame::Python { code, instruction: 0, entry: false };
+            maker.site(origin, &[frame], Numbers::live(blocks, bytes));
+        }
+        maker
+    };
+    let (old, new) = (folder.put("old", &run(old)), folder.put("new", &run(new)));
+    let (_, found) = json(&["diff", &old, &new]);
+    let sites = found["sites"].as_array().unwrap();
+    let sites = sites.iter().flat_map(|site| site["changes"].as_array().unwrap());
+    let changes = found["totals"].as_array().unwrap().iter().chain(sites);
+    let survives = |it: &&Value| it["metric"] == "survivors" || it["metric"] == "mapped";
+    changes.filter(survives).map(|it| it["verdict"].clone()).collect()
+}
+
+/// Large blocks are always drawn, and mappings all counted. What small ones leave uncertain in the sum is
+/// theirs alone: 1.4 MiB in each run by standard deviation, so that some 7 MiB are noise.
+#[test]
+fn what_sampling_is_sure_of_is_no_noise() {
+    assert_eq!(verdicts(8 << 20, 9 << 20), ["quiet", "more", "more", "more"]);
+    assert_eq!(verdicts(8 << 20, 17 << 20), ["more", "more", "more", "more"]);
+}
+
 /// The peak of a parent of a minute with two children of a second and a half, which begin after so many
 /// seconds; and the part of line 31 in it.
 fn peak(began: [u64; 2]) -> (u64, u64) {

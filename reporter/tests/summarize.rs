@@ -179,6 +179,22 @@ fn the_peak_is_another_list() {
     assert!(entries.contains("app.py:200"), "{}", said.out);
 }
 
+/// Of a sampled run blocks are estimates. Mappings are not: all of them are counted.
+#[test]
+fn what_was_drawn_has_an_interval() {
+    let folder = folder();
+    let mut maker = leaky();
+    maker.put64(offset_of!(Header, sample_mean), 512 << 10);
+    let value = json(&[&write(&folder, "a.dump", &maker.bytes())]);
+    let survivors = value["survivors"].as_array().unwrap();
+    let has_interval = |mapping| {
+        let of_kind = survivors.iter().filter(|it| (it["origin"] == "mapping") == mapping);
+        of_kind.map(|it| it["bytes_interval"].is_array()).collect::<Vec<_>>()
+    };
+    assert_eq!(has_interval(true), [false]);
+    assert_eq!(has_interval(false), [true; 3]);
+}
+
 #[test]
 fn only_a_short_run_is_called_short() {
     let folder = folder();

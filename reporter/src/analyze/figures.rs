@@ -184,7 +184,9 @@ impl<'a> Ledger<'a> {
                 let census = self.censuses.get(dump as usize).and_then(|index| index.get(site));
                 if let Some(Loaded { dump, .. }) = self.dumps.get(dump as usize) {
                     let bytes = at_moment(dump, site as usize, self.moment).bytes;
-                    estimate.add(bytes, process::sampled(dump).unwrap_or(0), census);
+                    // Mappings are never drawn: all of them are counted.
+                    let mean = process::sampled(dump).filter(|_| !stack.source.is_mapping());
+                    estimate.add(bytes, mean.unwrap_or(0), census);
                 }
                 if let Some(census) = census {
                     self.sizes.add(&census.sizes, census.largest);

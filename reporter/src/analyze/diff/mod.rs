@@ -8,6 +8,7 @@ pub mod noise;
 mod paths;
 mod peaks;
 pub mod result;
+mod sampling;
 mod sites;
 
 use std::collections::{BTreeSet, HashMap};
@@ -182,10 +183,11 @@ impl Figures<'_> {
         let values: Vec<Option<f64>> =
             samples.iter().enumerate().map(|(run, it)| self.value(metric, run, it)).collect();
         let (old, new) = values.split_at(self.old.min(values.len()));
-        let variances = samples.iter().enumerate().map(|(run, it)| self.variance(metric, run, it));
-        let variance = variances.sum::<f64>() / samples.len().max(1) as f64;
+        let variances: Vec<f64> = samples.iter().map(|sample| variance(metric, sample)).collect();
+        let (before, after) = variances.split_at(self.old.min(variances.len()));
+        let variances = (before.iter().sum(), after.iter().sum());
         let resolution = self.resolution(metric, total);
-        let mut change = Figure { metric, old, new, variance, resolution }.change();
+        let mut change = Figure { metric, old, new, variances, resolution }.change();
         if metric == Metric::Growth && !total && !self.matters(samples, change.verdict) {
             change.verdict = Verdict::Quiet;
         }
@@ -201,24 +203,6 @@ impl Figures<'_> {
             Metric::AllocatedBlocks => Some(sample.allocated.blocks as f64),
             Metric::Peak => Some(sample.peak as f64),
             Metric::Growth => separated.then_some(sample.trend.slope),
-        }
-    }
-
-    /// What a run itself says of the error of its figure.
-    fn variance(&self, metric: Metric, run: usize, sample: &Sample) -> f64 {
-        // Each sample stands for so many bytes, and their number is one of Poisson's.
-        let mean = self.sites.sampled.get(run).copied().unwrap_or(0) as f64;
-        let blocks = |amount: pyshim_dump::Amount| match amount.bytes {
-            0 => 0.0,
-            bytes => (amount.blocks as f64).powi(2) * mean / bytes as f64,
-        };
-        match metric {
-            Metric::Survivors | Metric::Mapped => mean * sample.survived.bytes as f64,
-            Metric::Allocated => mean * sample.allocated.bytes as f64,
-            Metric::Peak => mean * sample.peak as f64,
-            Metric::SurvivingBlocks => blocks(sample.survived),
-            Metric::AllocatedBlocks => blocks(sample.allocated),
-            Metric::Growth => sample.trend.variance,
         }
     }
 
@@ -243,6 +227,18 @@ impl Figures<'_> {
         samples.iter().zip(whole).any(|(sample, whole)| {
             growth::matters(&sample.trend, sample.survived.bytes, whole.survived.bytes)
         })
+    }
+}
+
+/// What a run itself says of the error of its figure.
+fn variance(metric: Metric, sample: &Sample) -> f64 {
+    match metric {
+        Metric::Survivors | Metric::Mapped => sample.errors.survived.bytes,
+        Metric::SurvivingBlocks => sample.errors.survived.blocks,
+        Metric::Allocated => sample.errors.allocated.bytes,
+        Metric::AllocatedBlocks => sample.errors.allocated.blocks,
+        Metric::Peak => sample.errors.peak,
+        Metric::Growth => sample.trend.variance,
     }
 }
 

@@ -20,8 +20,9 @@ pub struct Figure<'a> {
     pub old: &'a [Option<f64>],
     /// The new runs.
     pub new: &'a [Option<f64>],
-    /// Variance of one run's figure that the run itself tells: of a sampled estimate, of a slope.
-    pub variance: f64,
+    /// Sums, over the old and over the new runs, of the variance that a run itself tells of its figure: of
+    /// a sampled estimate, of a slope.
+    pub variances: (f64, f64),
     /// What the figure is known within at best.
     pub resolution: f64,
 }
@@ -43,7 +44,11 @@ impl Figure<'_> {
         let shares = 1.0 / old.len() as f64 + 1.0 / new.len() as f64;
         let measured = spread(&old, &new)
             .map_or(0.0, |(variance, freedom)| student(freedom) * (variance * shares).sqrt());
-        let told = CERTAIN * (self.variance * shares).sqrt();
+        // A mean of n runs has 1/n² of the sum of their variances; the difference of two, both. The sides
+        // are kept apart: one may be sampled otherwise, or have a site that the other one has not.
+        let of_mean = |sum: f64, runs: &[f64]| sum / (runs.len() as f64).powi(2);
+        let variance = of_mean(self.variances.0, &old) + of_mean(self.variances.1, &new);
+        let told = CERTAIN * variance.sqrt();
         let allowed = allowance(self.metric, was, old.len());
         change.tolerance = allowed.max(measured).max(told).max(self.resolution);
         change.verdict = match is - was {
@@ -110,7 +115,7 @@ mod tests {
         let some = |values: &[f64]| values.iter().copied().map(Some).collect::<Vec<_>>();
         let (old, new) = (some(old), some(new));
         let metric = Metric::Survivors;
-        Figure { metric, old: &old, new: &new, variance: 0.0, resolution: 0.0 }.change()
+        Figure { metric, old: &old, new: &new, variances: (0.0, 0.0), resolution: 0.0 }.change()
     }
 
     #[test]
@@ -153,11 +158,25 @@ mod tests {
             metric: Metric::Growth,
             old: &[Some(0.0)],
             new: &[Some(50_000.0)],
-            variance,
+            variances: (variance, variance),
             resolution: 0.0,
         };
         assert_eq!(figure(1e6).change().verdict, Verdict::More);
         assert_eq!(figure(1e9).change().verdict, Verdict::Quiet);
+    }
+
+    /// Runs that do not know a site are sure of that; those that do are not.
+    #[test]
+    fn each_side_has_its_own_error() {
+        let (old, new) = ([Some(0.0); 10], [Some(1e6)]);
+        let tolerance = |variances| {
+            let metric = Metric::Survivors;
+            let figure = Figure { metric, old: &old, new: &new, variances, resolution: 0.0 };
+            figure.change().tolerance
+        };
+        assert_eq!(tolerance((0.0, 1e12)), CERTAIN * 1e6);
+        assert_eq!(tolerance((1e12, 0.0)), CERTAIN * 1e5);
+        assert_eq!(tolerance((9e10, 4e12)), CERTAIN * (9e8f64 + 4e12).sqrt());
     }
 
     /// Figures drawn around one mean are seldom called different, and a large step always is.

@@ -14,6 +14,7 @@ use pyshim_dump::Amount;
 
 use crate::analyze::growth::{self, NONE, Times, Trend};
 use crate::analyze::names::Names;
+use crate::analyze::process::sampled;
 use crate::analyze::report::{Frame, Source};
 use crate::analyze::roles::Role;
 use crate::analyze::stacks::{Location, LocationId, Stacks, add, last};
@@ -23,6 +24,7 @@ use crate::symbolize::Symbols;
 use super::lines::{FunctionId, LineId, Lines, minor};
 use super::paths;
 use super::peaks::{self, Lives, Peak};
+use super::sampling::Variance;
 use natives::Natives;
 pub use shown::place;
 
@@ -37,6 +39,19 @@ pub struct Sample {
     pub peak: u64,
     /// How it grew after start-up.
     pub trend: Trend,
+    /// Variances of all these but the trend, which has its own; 0: every block was counted.
+    pub errors: Errors,
+}
+
+/// How far sampling may have figures from the truth.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Errors {
+    /// Of what survived.
+    pub survived: Variance,
+    /// Of what was allocated.
+    pub allocated: Variance,
+    /// Of the bytes at the peak.
+    pub peak: f64,
 }
 
 impl Sample {
@@ -45,6 +60,9 @@ impl Sample {
         add(&mut self.allocated, other.allocated);
         self.peak = self.peak.saturating_add(other.peak);
         self.trend.add(&other.trend);
+        self.errors.survived.add(other.errors.survived);
+        self.errors.allocated.add(other.errors.allocated);
+        self.errors.peak += other.errors.peak;
     }
 }
 
@@ -91,8 +109,6 @@ pub struct Sites<'a> {
     pub mapped: Vec<Sample>,
     /// For each run, whether it was long enough to tell growth from start-up.
     pub separated: Vec<bool>,
-    /// For each run, mean bytes between samples; 0: every block was counted.
-    pub sampled: Vec<u64>,
     dumps: Vec<(usize, &'a Loaded)>,
     stacks: Stacks,
     names: Names,
@@ -119,7 +135,6 @@ impl<'a> Sites<'a> {
             totals: vec![Sample::default(); runs.len()],
             mapped: vec![Sample::default(); runs.len()],
             separated: vec![false; runs.len()],
-            sampled: vec![0; runs.len()],
             stacks: Stacks::default(),
             names: Names::default(),
             lines: Lines::new(loaded.clone()),
@@ -158,6 +173,7 @@ impl<'a> Sites<'a> {
 
     fn gather(&mut self, runs: usize, symbols: &mut Symbols) {
         let mut places: HashMap<Key, u32> = HashMap::new();
+        let mut whole = Vec::new();
         for index in 0..self.dumps.len() {
             let Some(&(run, loaded)) = self.dumps.get(index) else { continue };
             let stack_of = self.stacks.stack_of.get(index).cloned().unwrap_or_default();
@@ -180,7 +196,8 @@ impl<'a> Sites<'a> {
                     site
                 });
             }
-            self.count(index, run, loaded, &site_of);
+            let variance = self.count(index, run, loaded, &site_of);
+            whole.push(Peak { dump: index, bytes: loaded.dump.peak_seen, variance });
             self.grow(run, loaded, &site_of);
         }
         self.add_peaks();
@@ -191,7 +208,7 @@ impl<'a> Sites<'a> {
                 sum.add(&Sample { trend: Trend::default(), ..*sample });
             }
         }
-        self.add_peaks_of_all();
+        self.add_peaks_of_all(&whole);
     }
 
     /// What of the peaks came together at each site.
@@ -203,31 +220,28 @@ impl<'a> Sites<'a> {
             for peaks in peaks.chunk_by(|one, other| run(one) == run(other)) {
                 let run = peaks.first().and_then(run);
                 if let Some(sample) = run.and_then(|run| site.samples.get_mut(run)) {
-                    sample.peak = lives.most(peaks);
+                    (sample.peak, sample.errors.peak) = lives.most(peaks);
                 }
             }
         }
     }
 
     /// The same of all sites together, which is known better than by their sum.
-    fn add_peaks_of_all(&mut self) {
+    fn add_peaks_of_all(&mut self, whole: &[Peak]) {
         let lives = Lives::of(self.dumps.iter().map(|it| it.1));
-        for (run, sum) in self.totals.iter_mut().enumerate() {
-            let dumps = self.dumps.iter().enumerate().filter(|(_, it)| it.0 == run);
-            let peak =
-                |(dump, it): (usize, &(usize, &Loaded))| Peak { dump, bytes: it.1.dump.peak_seen };
-            sum.peak = lives.most(&dumps.map(peak).collect::<Vec<_>>());
+        let run = |peak: &Peak| self.dumps.get(peak.dump).map(|it| it.0);
+        for peaks in whole.chunk_by(|one, other| run(one) == run(other)) {
+            let run = peaks.first().and_then(run);
+            if let Some(sum) = run.and_then(|run| self.totals.get_mut(run)) {
+                (sum.peak, sum.errors.peak) = lives.most(peaks);
+            }
         }
     }
 
-    /// Adds the counters of a dump.
-    fn count(&mut self, index: usize, run: usize, loaded: &Loaded, site_of: &[u32]) {
+    /// Adds the counters of a dump. Returns the variance of its peak.
+    fn count(&mut self, index: usize, run: usize, loaded: &Loaded, site_of: &[u32]) -> f64 {
         let dump = &loaded.dump;
-        if let (pyshim_dump::Mode::Sampled(mean), Some(sampled)) =
-            (dump.mode, self.sampled.get_mut(run))
-        {
-            *sampled = mean.max(*sampled);
-        }
+        let mut at_peak = 0.0;
         let sum = |bytes: &dyn Fn(usize) -> u64| {
             (0..dump.sites.len()).fold(0u64, |sum, site| sum.saturating_add(bytes(site)))
         };
@@ -241,14 +255,22 @@ impl<'a> Sites<'a> {
                 continue;
             };
             let survived = last(dump, id);
-            let peak = if at_the_end { survived } else { counters.peak };
-            peaks::add(&mut site.peaks, Peak { dump: index, bytes: peak.bytes });
             let allocated = counters.totals.allocated;
-            let sample = Sample { survived, allocated, ..Sample::default() };
+            let peak = if at_the_end { survived } else { counters.peak };
+            // Mappings are never drawn: all of them are counted.
+            let mean = sampled(dump).filter(|_| !site.mapping);
+            let variance =
+                |amount| mean.map_or(Variance::default(), |mean| Variance::of(amount, mean));
+            let (bytes, of_peak) = (peak.bytes, variance(peak).bytes);
+            at_peak += of_peak;
+            peaks::add(&mut site.peaks, Peak { dump: index, bytes, variance: of_peak });
+            let (survives, came) = (variance(survived), variance(allocated));
+            let errors = Errors { survived: survives, allocated: came, peak: 0.0 };
             if let Some(sum) = site.samples.get_mut(run) {
-                sum.add(&sample);
+                sum.add(&Sample { survived, allocated, errors, ..Sample::default() });
             }
         }
+        at_peak
     }
 
     /// Adds the trends of a dump.
