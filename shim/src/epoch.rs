@@ -35,6 +35,28 @@ static NOW: AtomicU32 = AtomicU32::new(1 << GENERATION_AT);
 
 /// In a forked child: older blocks are the parent's. Zero otherwise.
 pub static FORKED_AT: AtomicU16 = AtomicU16::new(0);
+/// What that was in the parent.
+static PARENT_FORKED_AT: AtomicU16 = AtomicU16::new(0);
+
+/// Whose block it is that was allocated in an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// This process's.
+    Own,
+    /// That of the process from which this one was forked.
+    Parents,
+    /// That of one further up.
+    Elders,
+}
+
+/// See [`Whose`].
+pub fn whose(epoch: u16) -> Whose {
+    match epoch {
+        _ if epoch >= FORKED_AT.load(Relaxed) => Whose::Own,
+        _ if epoch >= PARENT_FORKED_AT.load(Relaxed) => Whose::Parents,
+        _ => Whose::Elders,
+    }
+}
 
 /// The first epoch of each generation.
 static BEGAN: [AtomicU16; GENERATION_COUNT] = [const { AtomicU16::new(0) }; GENERATION_COUNT];
@@ -149,7 +171,7 @@ pub fn fork() {
     if FREE.load(Relaxed) == 0 {
         merge();
     }
-    FORKED_AT.store(next, Relaxed);
+    PARENT_FORKED_AT.store(FORKED_AT.swap(next, Relaxed), Relaxed);
     SPECIAL.store(!0, Relaxed);
     begin(next);
 }

@@ -1,13 +1,15 @@
 //! The heap snapshot: that it is right, and that the program does not notice it.
 
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use pyshim_dump::Dump;
 use pyshim_dump::heap::{Group, Heap, State};
+use pyshim_dump::{Amount, Dump};
+use pyshim_tests::compare::survivors;
 use pyshim_tests::compare::{compare, finish};
-use pyshim_tests::heaps::{heap, objects, on_some_interpreters, program};
+use pyshim_tests::heaps::{dump_with_heap, heap, objects, on_some_interpreters, program};
 use pyshim_tests::{Interpreter, interpreters, long, read, reporter};
 
 fn snapshot(interpreter: &Interpreter, text: &str) -> (Heap, String) {
@@ -152,6 +154,43 @@ fn what_hangs_from_an_object_is_retained() {
             holder.retained
         );
         assert!((1960..7000).contains(&holder.retained_count), "{}", holder.retained_count);
+    });
+}
+
+/// What it was forked with is its parent's, and counts there.
+#[test]
+fn a_forked_process_accounts_for_what_it_allocated() {
+    on_some_interpreters(|interpreter| {
+        let ran = program(
+            interpreter,
+            "import os, sys, time\n\
+             class Row: pass\n\
+             CACHE = [[str(n) * 3, Row(), bytes(2000)] for n in range(20_000)]\n\
+             pid = os.fork()\n\
+             if pid == 0:\n    mine = []\n    \
+             for n in range(150):\n        mine.append(bytearray(20_000)); time.sleep(0.01)\n    \
+             sys.exit(0)\n\
+             os.waitpid(pid, 0)\n",
+        );
+        let ran = ran.shim().success();
+        let of = |child| {
+            let is = |path: &&PathBuf| read(path).forked == child;
+            let path = ran.dumps.iter().find(is).expect("a dump of each");
+            dump_with_heap(&ran, path)
+        };
+        let (child, heap) = of(true);
+        let (blocks, bytes) =
+            heap.sites.iter().fold((0, 0), |sum, one| (sum.0 + one.blocks, sum.1 + one.bytes));
+        let live = child.sites.iter().map(|site| survivors(&child, site));
+        let live = live.fold(Amount::default(), |sum, one| sum + one);
+        let version = &interpreter.version;
+        assert!(blocks.abs_diff(live.blocks) <= 20, "CPython {version}: {blocks}, {live:?}");
+        assert!(bytes.abs_diff(live.bytes) <= 10_000, "CPython {version}: {bytes}, {live:?}");
+        let counts = ["__main__.Row", "bytearray"].map(|name| objects(&heap, name));
+        assert_eq!(counts, [0, 150], "CPython {version}");
+        // It allocated little, and has a timeline all the same.
+        assert!(child.timeline.points.len() > 10, "{} points", child.timeline.points.len());
+        assert_eq!(objects(&of(false).1, "__main__.Row"), 20_000);
     });
 }
 

@@ -1,7 +1,9 @@
 //! Programs that leave a heap snapshot, and reading it.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use pyshim_dump::Dump;
 use pyshim_dump::heap::{Heap, State};
 
 use crate::{Interpreter, Ran, Run, interpreters, long, on_every_interpreter, read};
@@ -29,15 +31,20 @@ pub fn program(interpreter: &Interpreter, text: &str) -> Run {
 
 /// The snapshot of the one dump there must be: the copy may still search when the program has ended.
 pub fn heap(ran: &Ran) -> Heap {
+    dump_with_heap(ran, ran.dump_path()).1
+}
+
+/// The same with one of several dumps, and that.
+pub fn dump_with_heap(ran: &Ran, path: &Path) -> (Dump, Heap) {
     let began = Instant::now();
     loop {
-        let dump = read(ran.dump_path());
+        let mut dump = read(path);
         let state = dump.snapshots;
         assert_eq!(state.failed, 0, "{state:?}; {}", ran.stderr());
         if state.running.is_none()
-            && let Some(heap) = dump.heap
+            && let Some(heap) = dump.heap.take()
         {
-            return heap;
+            return (dump, heap);
         }
         assert!(began.elapsed() < Duration::from_secs(60), "no snapshot came: {state:?}");
         std::thread::sleep(Duration::from_millis(20));

@@ -4,11 +4,12 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 
 use crate::collector::{self, ROUNDS, modules};
 use crate::guard::{Guard, thread};
-use crate::sites::SITES;
+use crate::sites::{self, SITES};
 use crate::store::{self, STORE};
 use crate::{epoch, heap, log, mappings, native, park, peak, python, snapshot, sys};
 
 use super::start::{create_dump, write_process};
+use super::tend::look_soon;
 use super::{PID, SETTINGS, START_NS, end, recording, since_start_ns, stop};
 
 /// A forked child that has not needed a dump yet.
@@ -92,6 +93,7 @@ pub fn after_fork_in_parent() {
         1 => {
             release_locks();
             thread.forks.set(0);
+            look_soon(thread);
             drop(Guard::kept());
         }
         forks => thread.forks.set(forks - 1),
@@ -124,6 +126,7 @@ pub fn after_fork_in_child() {
     this.forks.set(0);
     park::forget();
     this.parked.set(0);
+    look_soon(this);
     let guard = Guard::kept();
     PID.store(sys::pid(), Relaxed);
     START_NS.store(sys::monotonic_ns(), Relaxed);
@@ -131,6 +134,7 @@ pub fn after_fork_in_child() {
     epoch::fork();
     collector::gone();
     collector::after_start();
+    sites::hand_down_origins();
     STORE.lock().forget();
     collector::discard();
     modules::forget();

@@ -70,6 +70,11 @@ pub fn native_tick(guard: &Guard, anchor: Anchor) {
 /// Allocations that pass before another look; the next one is then not the second of a pair again.
 const SOON: u32 = 16;
 
+/// After a fork the collector is not there: the next allocations shall bring it back, where there are few too.
+pub(super) fn look_soon(thread: &Thread) {
+    thread.until_tick.set(SOON);
+}
+
 /// Starts the collector from an allocation of native code, where nothing else does. The program's
 /// own code may create threads wherever it runs; the C library and the loader, which call the
 /// allocator too, hold locks there that creating one may want.

@@ -23,6 +23,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed, Ordering::Rele
 use pyshim_dump::layout::Lost;
 use pyshim_dump::record::{Frame, Origin, Record, SiteHead};
 
+use crate::epoch::Whose;
 use crate::guard::Guard;
 use crate::hash::mix;
 use crate::native::{self, Anchor, Extent, paths};
@@ -44,8 +45,21 @@ use stack::PythonStack;
 pub const NOWHERE: u32 = 0;
 
 /// The origin of each site, as a number, for whoever must not take a lock.
-pub static ORIGINS: [AtomicU8; store::MAX_SITES as usize] =
-    [const { AtomicU8::new(0) }; store::MAX_SITES as usize];
+static ORIGINS: Origins = [const { AtomicU8::new(0) }; store::MAX_SITES as usize];
+/// In a forked child those of its parent.
+static PARENTS_ORIGINS: Origins = [const { AtomicU8::new(0) }; store::MAX_SITES as usize];
+
+type Origins = [AtomicU8; store::MAX_SITES as usize];
+
+/// Where a block of this process came from, by its site, or one of its parent's.
+pub fn origin(site: u32, whose: Whose) -> Option<Origin> {
+    let origins = match whose {
+        Whose::Own => &ORIGINS,
+        Whose::Parents => &PARENTS_ORIGINS,
+        Whose::Elders => return None,
+    };
+    Origin::from_u8(origins.get(site as usize)?.load(Relaxed))
+}
 
 /// From so many sites on, native frames no longer multiply the sites of Python blocks.
 const MANY_SITES: u32 = 120_000;
@@ -102,6 +116,12 @@ pub static SITES: SpinLock<Sites> = SpinLock::new(Sites {
     replacements: 0,
     heard_python: false,
 });
+
+/// In a forked child, whose sites are numbered anew: the sites so far are its parent's.
+pub fn hand_down_origins() {
+    let sites = ORIGINS.iter().zip(&PARENTS_ORIGINS).take(store::site_count() as usize);
+    sites.for_each(|(own, parents)| parents.store(own.load(Relaxed), Relaxed));
+}
 
 /// Two interpreters with a lock each were seen: "under the lock" no longer means alone.
 pub static SEVERAL_LOCKS: AtomicBool = AtomicBool::new(false);

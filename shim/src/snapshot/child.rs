@@ -92,7 +92,7 @@ pub fn explore(map: &Map, inputs: &Inputs, interpreter: Option<&Interpreter>) ->
     heap.nodes = naming.nodes;
     let positions = naming.positions;
     drop(retained);
-    let counts = retained::counts(&dominators);
+    let counts = retained::counts(&found, &dominators, &world);
     for (node, &position) in heap.nodes.iter_mut().zip(&positions) {
         node.retained_count = counts.get(position as usize).copied().unwrap_or(0).into();
     }
@@ -125,12 +125,12 @@ fn count(naming: &Naming, bit: u8) -> u64 {
 fn sites(naming: &Naming, states: &[State]) -> Vec<SiteState> {
     let nodes = &naming.world.nodes;
     let mut sums: HashMap<(u32, State), (u64, u64)> = HashMap::new();
-    for node in 0..nodes.blocks() {
+    for node in (0..nodes.blocks()).filter(|&node| nodes.is_own(node)) {
         let state = match naming.found.graph.position[node as usize] {
             NONE => State::Unknown,
             position => states[position as usize],
         };
-        let sum = sums.entry((nodes.site[node as usize], state)).or_default();
+        let sum = sums.entry((nodes.site(node), state)).or_default();
         sum.0 += 1;
         sum.1 += nodes.bytes(node);
     }
@@ -157,7 +157,7 @@ fn census(naming: &mut Naming, dominators: &Dominators) -> Vec<Type> {
             continue;
         }
         let one = &mut types[type_ as usize];
-        one.objects += 1;
+        one.objects += u64::from(!nodes.is_block(node) || nodes.is_own(node));
         one.bytes += nodes.bytes(node);
         let Some(retained) = naming.retained.get(at) else {
             one.retained += nodes.bytes(node);

@@ -8,13 +8,10 @@
 //! an address of native memory, or is not. Where most are objects, memory that
 //! was freed, or numbers, one that leads to a native block is stale.
 
-use core::sync::atomic::Ordering::Relaxed;
-
 use hashbrown::HashMap;
 use pyshim_dump::record::Origin;
 
 use crate::python::objects as py;
-use crate::sites::ORIGINS;
 use crate::snapshot::graph::World;
 use crate::snapshot::inputs::Inputs;
 use crate::snapshot::nodes::{Nodes, TypeId, bits};
@@ -62,9 +59,7 @@ pub fn is_stale(world: &mut World, from: u32, address: usize, to: u32) -> bool {
 
 /// Whether a block came from native code, and is not Python's own.
 pub fn is_native(nodes: &Nodes, block: u32) -> bool {
-    let site = nodes.site.get(block as usize);
-    let origin = site.and_then(|&site| ORIGINS.get(site as usize));
-    origin.is_some_and(|origin| Origin::from_u8(origin.load(Relaxed)) == Some(Origin::Native))
+    nodes.origin(block) == Some(Origin::Native)
 }
 
 fn look(world: &World, type_: TypeId, offset: usize, tail: bool) -> bool {

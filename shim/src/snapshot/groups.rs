@@ -141,7 +141,7 @@ fn draw(naming: &Naming, states: &[State]) -> Vec<((u32, State), Draw)> {
     let blocks = || {
         (0..naming.found.held).filter_map(|at| {
             let node = graph.order[at];
-            nodes.is_block(node).then(|| (at, node, (nodes.site[node as usize], states[at])))
+            nodes.is_own(node).then(|| (at, node, (nodes.site(node), states[at])))
         })
     };
     for (_, node, key) in blocks() {
@@ -290,7 +290,7 @@ fn settle(naming: &Naming, path: &[u32], holder: u32) -> u32 {
         let node = graph.order[at as usize];
         match object(at) {
             true => (true, u32::from(nodes.types[node as usize])),
-            false => (false, nodes.site.get(node as usize).copied().unwrap_or(NONE)),
+            false => (false, nodes.kind(node)),
         }
     };
     let kinds: Vec<(bool, u32)> = path.iter().map(|&at| kind(at)).collect();
@@ -384,7 +384,7 @@ pub fn unheld(naming: &mut Naming, states: &mut [State]) -> Vec<Group> {
             continue;
         }
         let type_ = nodes.types[lead.node as usize];
-        let site = nodes.site.get(lead.node as usize).copied().unwrap_or(0);
+        let site = nodes.site(lead.node);
         let group = *known.entry((site, lead.state, type_)).or_insert_with(|| {
             let group = Group {
                 state: lead.state,
@@ -397,14 +397,15 @@ pub fn unheld(naming: &mut Naming, states: &mut [State]) -> Vec<Group> {
             groups.push((group, position, HashMap::new()));
             groups.len() as u32 - 1
         });
-        groups[group as usize].0.leaders += 1;
+        let is_ours = nodes.is_own(lead.node) || !nodes.is_block(lead.node);
+        groups[group as usize].0.leaders += u64::from(is_ours);
         owner[position as usize - held] = group;
         queue.push(position);
         while let Some(at) = queue.pop() {
             let node = graph.order[at as usize];
             let (group, _, members) = &mut groups[group as usize];
-            if nodes.is_block(node) {
-                let site = nodes.site[node as usize];
+            if nodes.is_own(node) {
+                let site = nodes.site(node);
                 let member = members.entry(site).or_insert(Member { site, ..Member::default() });
                 member.blocks += 1;
                 member.bytes += nodes.bytes(node);
@@ -452,6 +453,8 @@ pub fn unheld(naming: &mut Naming, states: &mut [State]) -> Vec<Group> {
             (group, sample)
         })
         .collect();
+    // (What a forked process was forked with is its parent's to tell.)
+    done.retain(|(group, _)| group.blocks > 0);
     done.sort_by_key(|(group, sample)| (core::cmp::Reverse(group.bytes), *sample));
     done.truncate(MOST_GROUPS);
     done.into_iter()

@@ -181,8 +181,8 @@ impl<'a, 'w> Naming<'a, 'w> {
             type_: if type_ == NO_TYPE { 0 } else { u32::from(type_) + 1 },
             bytes: self.world.nodes.bytes(graph_node),
             retained,
-            site: match self.world.nodes.is_block(graph_node) {
-                true => self.world.nodes.site[graph_node as usize] + 1,
+            site: match self.world.nodes.is_own(graph_node) {
+                true => self.world.nodes.site(graph_node) + 1,
                 false => 0,
             },
             name: self.strings.id(&name),

@@ -3,9 +3,12 @@
 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
 use hashbrown::HashMap;
+use pyshim_dump::record::Origin;
 
+use crate::epoch::Whose;
+use crate::sites::NOWHERE;
 use crate::snapshot::memory::Map;
-use crate::{live, store};
+use crate::{epoch, live, sites, store};
 
 /// No node.
 pub const NONE: u32 = u32::MAX;
@@ -53,8 +56,8 @@ pub struct Nodes {
     len: Vec<u16>,
     /// Lengths that 16 bits do not hold.
     long: HashMap<u32, usize>,
-    /// The site of each block.
-    pub site: Vec<u32>,
+    /// The site of each block ([`PARENTS`], [`ELDERS`]).
+    site: Vec<u32>,
     /// [`bits`] of each node.
     pub bits: Vec<u8>,
     /// The type of each node.
@@ -65,6 +68,11 @@ pub struct Nodes {
     by_address: HashMap<usize, u32>,
     index: Index,
 }
+
+/// The site is one of the process's from which this one was forked.
+const PARENTS: u32 = 1 << 31;
+/// The block is older than that process.
+const ELDERS: u32 = u32::MAX;
 
 /// The length of this many bytes or more stands elsewhere.
 const LONG: u16 = u16::MAX;
@@ -111,7 +119,12 @@ impl Nodes {
                 nodes.take(leaf, &mut batch);
                 leaf = address >> live::LEAF_BITS;
             }
-            batch.push((address, block.size, block.site));
+            let site = match epoch::whose(block.epoch) {
+                Whose::Own => block.site,
+                Whose::Parents => block.site | PARENTS,
+                Whose::Elders => ELDERS,
+            };
+            batch.push((address, block.size, site));
         });
         nodes.take(leaf, &mut batch);
         let count = nodes.start.len();
@@ -216,10 +229,37 @@ impl Nodes {
         }
     }
 
-    /// Bytes that a node accounts for: those of its block.
+    /// Bytes that a node accounts for: those of its block. A forked process does not account for what its
+    /// parent allocated.
     #[inline]
     pub fn bytes(&self, node: u32) -> u64 {
-        if self.is_block(node) { self.len(node) as u64 } else { 0 }
+        if self.is_own(node) { self.len(node) as u64 } else { 0 }
+    }
+
+    /// Whether a node is a live block that this process allocated.
+    #[inline]
+    pub fn is_own(&self, node: u32) -> bool {
+        self.site.get(node as usize).is_some_and(|site| site & PARENTS == 0)
+    }
+
+    /// The site of a block that this process allocated; else none that there is.
+    #[inline]
+    pub fn site(&self, node: u32) -> u32 {
+        if self.is_own(node) { self.site[node as usize] } else { NOWHERE }
+    }
+
+    /// What blocks of one site have in common, whosever that is.
+    pub fn kind(&self, node: u32) -> u32 {
+        self.site.get(node as usize).copied().unwrap_or(NONE)
+    }
+
+    /// Where a block came from, as far as that is known.
+    pub fn origin(&self, node: u32) -> Option<Origin> {
+        match *self.site.get(node as usize)? {
+            ELDERS => None,
+            site if site & PARENTS != 0 => sites::origin(site & !PARENTS, Whose::Parents),
+            site => sites::origin(site, Whose::Own),
+        }
     }
 
     fn extra(&self, node: u32) -> Extra {

@@ -3,12 +3,10 @@
 use pyshim_dump::heap::{Arena, MemoryKind, MemoryRow};
 use pyshim_dump::record::Origin;
 
-use crate::sites::ORIGINS;
 use crate::snapshot::inputs::Inputs;
 use crate::snapshot::memory::{Backing, Map, Region};
 use crate::snapshot::nodes::Nodes;
 use crate::sys;
-use core::sync::atomic::Ordering::Relaxed;
 
 /// Blocks from this size on are looked at page by page: not all of them need be resident.
 const LARGE: usize = 64 << 10;
@@ -186,18 +184,16 @@ fn live(region: &Region, nodes: &Nodes, inputs: &Inputs) -> (Live, Live) {
         let in_arena = arenas.peek().is_some_and(|arena| arena.0 <= address);
         let bytes =
             if len >= LARGE { sys::touched_bytes(address, address + len) } else { len as u64 };
-        let origin = origin(nodes.site[node as usize]);
+        let origin = nodes.origin(node);
         let sum = if in_arena { &mut inside } else { &mut outside };
         sum.blocks += 1;
         sum.end = sum.end.max(address + len);
         match origin {
-            Some(Origin::Native) | None => sum.native += bytes,
+            Some(Origin::Native) => sum.native += bytes,
+            // (What lies in an arena is Python's, whatever else is known of it.)
+            None if !in_arena => sum.native += bytes,
             _ => sum.python += bytes,
         }
     }
     (inside, outside)
-}
-
-fn origin(site: u32) -> Option<Origin> {
-    Origin::from_u8(ORIGINS.get(site as usize)?.load(Relaxed))
 }

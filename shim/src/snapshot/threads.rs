@@ -1,14 +1,12 @@
 //! The threads that run Python, and their frames.
 
-use core::sync::atomic::Ordering::Relaxed;
-
 use pyshim_dump::record::Origin;
 
 use crate::python::objects::Objects;
 use crate::python::{self, state, walk};
 use crate::snapshot::inputs::Frame;
 use crate::snapshot::memory::Map;
-use crate::{live, sites};
+use crate::{epoch, live, sites};
 
 /// All running Python frames. `threads` are the ids of the process's threads. Only in a copy of the
 /// process, in which nothing else runs.
@@ -53,8 +51,8 @@ fn unlisted(map: &Map, layout: &Objects, states: &mut Vec<(usize, u64)>) {
     let main = python::main_interpreter();
     let mut found = Vec::new();
     live::visit_addresses(|address, block| {
-        let origin = sites::ORIGINS.get(block.site as usize).map_or(0, |it| it.load(Relaxed));
-        if !STATE_SIZES.contains(&block.size) || origin != Origin::Raw as u8 {
+        let origin = sites::origin(block.site, epoch::whose(block.epoch));
+        if !STATE_SIZES.contains(&block.size) || origin != Some(Origin::Raw) {
             return;
         }
         let read = |at: usize| map.read::<usize>(address + at).unwrap_or(0);
