@@ -170,9 +170,21 @@ fn collects(heap: &Heap) -> bool {
     heap.collector.as_ref().is_some_and(|it| it.garbage_objects > 0) && keeps_up(heap)
 }
 
+/// Whether what rings there are at a moment wait for the collector, not for ever: it runs, full collections
+/// come, and what is frozen is not most of them. (How many wait says nothing: what a program lets go of at
+/// its end may be all that it had.)
+pub fn takes_rings(heap: &Heap) -> bool {
+    const NEVER: u64 = 1_000_000;
+    let Some(collector) = &heap.collector else { return false };
+    let [young, middle, old] = collector.thresholds;
+    let runs =
+        collector.enabled && (1..=NEVER).contains(&young) && middle.max(old) <= NEVER / 1_000;
+    runs && collector.garbage_frozen <= collector.garbage_objects / 2
+}
+
 /// Whether the collector keeps up with the garbage, if there is any: it runs, may take all of it, and
 /// no more has piled up than it lets.
-pub fn keeps_up(heap: &Heap) -> bool {
+fn keeps_up(heap: &Heap) -> bool {
     const SANE: u64 = 10_000;
     let Some(collector) = &heap.collector else { return false };
     let [young, middle, old] = collector.thresholds;

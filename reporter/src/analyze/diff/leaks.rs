@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use pyshim_dump::Mode;
 use pyshim_dump::heap::{Group, Heap, NO_ROOM, State};
 
-use crate::analyze::causes::{Places, keeps_up};
+use crate::analyze::causes::{Places, takes_rings};
 use crate::analyze::names::Names;
 use crate::analyze::report::Moment;
 use crate::analyze::stacks::Stacks;
@@ -89,7 +89,7 @@ fn snapshot(loaded: &Loaded) -> Result<&Heap, Problem> {
 
 /// What nothing will free: by sites, all of which are there; of groups there are the largest alone.
 fn bytes(heap: &Heap) -> u64 {
-    let all = !keeps_up(heap);
+    let all = !takes_rings(heap);
     let sites = heap.sites.iter().filter(|site| match site.state {
         State::Leaked | State::Miscounted => true,
         State::Cyclic => all,
@@ -106,7 +106,7 @@ fn kind(heap: &Heap, group: &Group) -> Option<&'static str> {
     match group.state {
         State::Leaked => Some("native-leak"),
         State::Miscounted => Some("reference-leak"),
-        State::Cyclic => (group.blocker != 0 || !keeps_up(heap)).then_some("cycles"),
+        State::Cyclic => (group.blocker != 0 || !takes_rings(heap)).then_some("cycles"),
         _ => None,
     }
 }
