@@ -142,6 +142,12 @@ fn take_marks() {
     beside.noted.store(marked, SeqCst);
 }
 
+// `pthread.h`; the crate has it not for this system.
+unsafe extern "C" {
+    fn pthread_setcancelstate(state: i32, old: *mut i32) -> i32;
+}
+const PTHREAD_CANCEL_DISABLE: i32 = 1;
+
 /// What there is of the thread. Whoever makes it [`STARTING`] or [`ENDING`] is alone with that, and is
 /// inside the shim: nobody who waits for it is the same thread.
 static STATE: AtomicU8 = AtomicU8::new(ABSENT);
@@ -255,7 +261,13 @@ pub fn stop(_: &Guard) {
     let handle = HANDLE.load(SeqCst);
     // SAFETY: `start` created the thread, joinable, before the state was RUNNING. It is joined once: here,
     // by whoever made the state ENDING, which it is until the next one may be started.
-    unsafe { libc::pthread_join(handle, core::ptr::null_mut()) };
+    // Whoever forks and is to be cancelled must not be here, where the C library would do it.
+    unsafe {
+        let mut before = 0;
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &mut before);
+        libc::pthread_join(handle, core::ptr::null_mut());
+        pthread_setcancelstate(before, &mut before);
+    }
     let tid = THREAD_ID.load(SeqCst);
     let mut tries = 0;
     while tid != 0 && sys::thread_exists(tid) && tries < 1000 {

@@ -161,7 +161,8 @@ pub(super) fn create_dump(forked: bool) -> bool {
     let identity = Identity {
         pid: sys::pid(),
         parent_pid: sys::parent_pid(),
-        started_unix_ns: sys::unix_ns(),
+        // (A forked child's dump is born later than the child.)
+        started_unix_ns: sys::unix_ns().saturating_sub(since_start_ns()),
         started_ticks: start_ticks(),
         sample_mean,
         forked,

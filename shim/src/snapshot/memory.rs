@@ -40,6 +40,9 @@ pub struct Region {
     pub resident: u64,
 }
 
+/// Memory of so many bytes may be room for what never comes.
+const SPARSE: usize = 64 << 20;
+
 /// All regions, in order.
 #[derive(Debug, Default)]
 pub struct Map {
@@ -117,7 +120,7 @@ impl Map {
     }
 
     /// Those parts of a range that may be read and are memory, not what a file or a device has: what is
-    /// there somebody wrote. Pages that nobody touched are left out.
+    /// there somebody wrote. Of large ones what nobody touched is left out.
     pub fn memory_in(&self, from: usize, to: usize) -> Vec<(usize, usize)> {
         let first = self.regions.partition_point(|region| region.end <= from);
         let regions = self.regions.get(first..).unwrap_or_default().iter();
@@ -126,8 +129,12 @@ impl Map {
         memory
             .flat_map(|region| {
                 let part = (region.start.max(from), region.end.min(to));
-                // (A copy of the process has no table of the pages that it shares.)
-                if region.shared { vec![part] } else { sys::touched_parts(part.0, part.1) }
+                // (Each part is a holder of its own; and a copy of the process has no table of the pages
+                // that it shares.)
+                match region.shared || part.1 - part.0 < SPARSE {
+                    true => vec![part],
+                    false => sys::touched_parts(part.0, part.1),
+                }
             })
             .collect()
     }

@@ -201,6 +201,10 @@ impl Store {
         unsafe { sys::map_file_over(window, len as usize, fd, at)? };
         self.add_extent(ExtentKind::Log, self.log_extents, at, len)?;
         LOG_WINDOW.store(window as usize | len.trailing_zeros() as usize, Relaxed);
+        if park::is_alone() {
+            // A signal handler forked before that was known.
+            return Err(Failure::NoFile);
+        }
         if !self.log.is_null() {
             // SAFETY: the old window is full, and only this lock's holder uses it.
             unsafe { sys::unmap(self.log, self.log_capacity) };

@@ -98,26 +98,33 @@ pub fn own_descriptors() -> bool {
     // SAFETY: descriptors only; the caller is a thread that uses none of the program's.
     unsafe {
         syscall(libc::SYS_close_range, [0, u32::MAX as usize, CLOSE_RANGE_UNSHARE, 0, 0, 0]).is_ok()
-            || syscall(libc::SYS_unshare, [libc::CLONE_FILES as usize, 0, 0, 0, 0, 0]).is_ok()
-                && close_each()
+            || syscall(libc::SYS_unshare, [libc::CLONE_FILES as usize, 0, 0, 0, 0, 0])
+                .map(|_| close_each())
+                .is_ok()
     }
 }
 
 /// Closes every descriptor of the caller's table, which must be a copy of the program's.
-pub fn close_all() -> bool {
+pub fn close_all() {
     // SAFETY: descriptors only.
-    let closed =
-        unsafe { syscall(libc::SYS_close_range, [0, u32::MAX as usize, 0, 0, 0, 0]).is_ok() };
-    closed || close_each()
+    let closed = unsafe { syscall(libc::SYS_close_range, [0, u32::MAX as usize, 0, 0, 0, 0]) };
+    if closed.is_err() {
+        close_each();
+    }
 }
 
 /// The same one by one: before Linux 5.9, and where a sandbox does not know the call.
-fn close_each() -> bool {
-    // (Another one is open while they are listed, which is then closed already.)
-    let Ok(numbers) = numbers_in(b"/proc/thread-self/fd\0") else { return false };
-    numbers.into_iter().for_each(|fd| close(fd as i32));
-    true
+fn close_each() {
+    // (One must be open while they are listed, and there may be room for none.)
+    close(0);
+    match numbers_in(b"/proc/thread-self/fd\0") {
+        Ok(numbers) => numbers.into_iter().for_each(|fd| close(fd as i32)),
+        Err(_) => (0..MOST_OPEN).for_each(close),
+    }
 }
+
+/// Where nobody tells which descriptors are open, those below this are closed.
+const MOST_OPEN: i32 = 1 << 16;
 
 /// The entries of a folder that are numbers.
 pub fn numbers_in(folder: &[u8]) -> Result<Vec<u32>, Errno> {
@@ -285,7 +292,7 @@ mod tests {
             // SAFETY: from here on this thread has a table of its own, and uses none of it.
             unsafe { syscall(libc::SYS_unshare, [libc::CLONE_FILES as usize, 0, 0, 0, 0, 0]) }
                 .expect("a table of its own");
-            assert!(close_each());
+            close_each();
             numbers_in(b"/proc/thread-self/fd\0").expect("the folder")
         });
         // (The folder itself is open while it is read.)

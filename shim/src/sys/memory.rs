@@ -199,12 +199,13 @@ pub fn touched_bytes(from: usize, to: usize) -> u64 {
     }
 }
 
-/// Those parts of a range of private memory that were touched, by whole pages, whether they are resident
-/// now or swapped out; the whole of it where the kernel does not tell.
+/// Those parts of a range of private memory that were touched, whether they are resident now or swapped
+/// out, and small gaps between; the whole of it where the kernel does not tell.
 pub fn touched_parts(from: usize, to: usize) -> Vec<(usize, usize)> {
     // `/proc/PID/pagemap`: a word for each page, of which these bits say that it is there, or swapped out.
     const TOUCHED: u64 = 3 << 62;
     const AT_ONCE: usize = 8192;
+    const GAP: usize = 64 << 10;
     let mut parts: Vec<(usize, usize)> = Vec::new();
     let Ok(fd) = open(b"/proc/self/pagemap\0", libc::O_RDONLY, 0) else { return vec![(from, to)] };
     let mut words = vec![0u8; AT_ONCE * 8];
@@ -223,7 +224,7 @@ pub fn touched_parts(from: usize, to: usize) -> Vec<(usize, usize)> {
             }
             let start = (page + at) * 4096;
             match parts.last_mut() {
-                Some(last) if last.1 == start => last.1 += 4096,
+                Some(last) if start - last.1 <= GAP => last.1 = start + 4096,
                 _ => parts.push((start, start + 4096)),
             }
         }

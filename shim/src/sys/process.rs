@@ -69,9 +69,9 @@ pub fn fork_quietly() -> Result<u32, Errno> {
 }
 
 /// In a copy of the process: lets go of its files, tells the kernel that this one goes first when
-/// memory is short, leaves no core, and ends it after `seconds`. `false`: it still has the files.
-pub fn become_quiet_copy(seconds: u64) -> bool {
-    let closed = close_all();
+/// memory is short, leaves no core, and ends it after `seconds`.
+pub fn become_quiet_copy(seconds: u64) {
+    close_all();
     // SAFETY: limits and a timer of this process alone; the structures outlive the calls.
     unsafe {
         // (A limit of one byte: with none a core still goes to a program that collects them.)
@@ -95,7 +95,6 @@ pub fn become_quiet_copy(seconds: u64) -> bool {
         write(fd, b"1000");
         close(fd);
     }
-    closed
 }
 
 /// Whether a copy of [`fork_quietly`] has ended; it is gone then.
