@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use crate::analyze::report::{By, Moment, Report};
 
-use super::units::{bytes, count, counted, nanoseconds, rate, share};
-use super::{Paint, causes, clean, stack, text};
+use super::units::{bytes, counted, nanoseconds, rate, share};
+use super::{Paint, causes, clean, stack, table, text};
 
 /// The whole report.
 pub fn render(report: &Report) -> String {
@@ -30,8 +30,8 @@ pub fn render(report: &Report) -> String {
         counted(total.blocks, "block")
     );
     match report.by {
-        By::Type => types(&mut out, report),
-        By::Holder => holders(&mut out, report),
+        By::Type => table::types(report).markdown(&mut out),
+        By::Holder => table::holders(report).markdown(&mut out),
         By::Site | By::Library => survivors(&mut out, report),
     }
     let notes = report.completeness.notes.iter().map(|note| escape(note)).chain(text::lost(report));
@@ -44,7 +44,7 @@ pub fn render(report: &Report) -> String {
 
 /// The places that allocated: a table of all, then each.
 fn survivors(out: &mut String, report: &Report) {
-    table(out, report);
+    groups(out, report);
     let directory = report.processes.first().map_or("", |process| process.directory.as_str());
     for (number, group) in report.groups.iter().enumerate() {
         let head = [bytes(group.figures.live.bytes)].into_iter().chain(text::facts(&group.figures));
@@ -86,7 +86,7 @@ fn why(out: &mut String, report: &Report) {
     out.push('\n');
 }
 
-fn table(out: &mut String, report: &Report) {
+fn groups(out: &mut String, report: &Report) {
     out.push_str("| # | bytes | blocks | growth | share | origin |\n|--:|--:|--:|--:|--:|:--|\n");
     for (number, group) in report.groups.iter().enumerate() {
         let it = &group.figures;
@@ -100,36 +100,6 @@ fn table(out: &mut String, report: &Report) {
             growth.map_or(String::new(), |growth| rate(growth.per_second)),
             it.share.map_or(String::new(), share),
             it.origin.name(),
-        );
-    }
-}
-
-/// The census of types.
-fn types(out: &mut String, report: &Report) {
-    out.push_str("| objects | own | retained | type |\n|--:|--:|--:|:--|\n");
-    for row in &report.types {
-        let _ = writeln!(
-            out,
-            "| {} | {} | {} | {} |",
-            count(row.objects),
-            bytes(row.bytes),
-            bytes(row.retained),
-            escape(&row.name),
-        );
-    }
-}
-
-/// What holds most.
-fn holders(out: &mut String, report: &Report) {
-    out.push_str("| blocks | bytes | retained | held by |\n|--:|--:|--:|:--|\n");
-    for row in &report.holders {
-        let _ = writeln!(
-            out,
-            "| {} | {} | {} | {} |",
-            count(row.blocks),
-            bytes(row.bytes),
-            row.retained.map_or(String::new(), bytes),
-            escape(&row.holder),
         );
     }
 }

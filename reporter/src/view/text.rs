@@ -20,8 +20,8 @@ pub fn render(report: &Report, paint: Paint) -> String {
     }
     sums(&mut out, report);
     match report.by {
-        By::Type => table::types(&mut out, report, paint),
-        By::Holder => table::holders(&mut out, report, paint),
+        By::Type => table::types(report).text(&mut out, paint),
+        By::Holder => table::holders(report).text(&mut out, paint),
         By::Site | By::Library => survivors(&mut out, report, paint),
     }
     notes(&mut out, report, paint);

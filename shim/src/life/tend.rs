@@ -1,7 +1,7 @@
 //! What must be seen to now and then while the program runs.
 
 use core::ffi::c_void;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use crate::collector::{self, ROUNDS, modules};
 use crate::guard::{Guard, Known, Thread, thread};
@@ -9,7 +9,7 @@ use crate::native::{self, Anchor};
 use crate::python::{self, state};
 use crate::sites::{self, Place, SITES};
 use crate::store::{self, STORE};
-use crate::{epoch, gate, peak, sys};
+use crate::{epoch, peak, sys};
 
 use super::fork::{be_born_in_time, is_unborn};
 use super::{PID, recording, since_epoch_ms, since_start_ns};
@@ -30,8 +30,7 @@ pub fn on_new_site(guard: &Guard, place: &Place) {
         if main == 0 {
             MAIN_INTERPRETER.store(python::main_interpreter(), Relaxed);
         } else if main != interpreter {
-            sites::SEVERAL_LOCKS.store(true, SeqCst);
-            gate::set(gate::SEVERAL_LOCKS, true);
+            sites::have_several_locks();
         }
     }
     python::hooks::look_after(guard, place.origin);

@@ -20,10 +20,10 @@ mod trial;
 pub mod walk;
 
 use core::ffi::{CStr, c_char, c_void};
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use crate::real::symbol;
-use crate::{gate, native, sites};
+use crate::{native, sites};
 use layout::Layout;
 
 static FOUND: AtomicBool = AtomicBool::new(false);
@@ -62,8 +62,7 @@ fn prepare_walk(handle: *mut c_void) -> Result<(), usize> {
     let full = full_version();
     if full.contains("free-threading") || full.contains("experimental free") {
         // Nobody holds a lock: counters are added to by many at once.
-        sites::SEVERAL_LOCKS.store(true, SeqCst);
-        gate::set(gate::SEVERAL_LOCKS, true);
+        sites::have_several_locks();
         return Err(FREE_THREADED);
     }
     let minor = minor(&version()).ok_or(UNKNOWN_VERSION)?;

@@ -18,7 +18,9 @@ mod line;
 mod raw;
 mod stack;
 
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed, Ordering::Release};
+use core::sync::atomic::{
+    AtomicBool, AtomicU8, Ordering::Relaxed, Ordering::Release, Ordering::SeqCst,
+};
 
 use pyshim_dump::layout::Lost;
 use pyshim_dump::record::{Frame, Origin, Record, SiteHead};
@@ -32,7 +34,7 @@ use crate::python::state;
 use crate::python::walk::Top;
 use crate::spin::SpinLock;
 use crate::store::{self, STORE};
-use crate::{heap, life};
+use crate::{gate, heap, life};
 
 use codes::{Codes, Forgotten};
 use full::FullStack;
@@ -125,6 +127,12 @@ pub fn hand_down_origins() {
 
 /// Two interpreters with a lock each were seen: "under the lock" no longer means alone.
 pub static SEVERAL_LOCKS: AtomicBool = AtomicBool::new(false);
+
+/// From here on counters are added to by several at once.
+pub fn have_several_locks() {
+    SEVERAL_LOCKS.store(true, SeqCst);
+    gate::set(gate::SEVERAL_LOCKS, true);
+}
 
 /// Where a block is being allocated.
 #[derive(Clone, Copy)]

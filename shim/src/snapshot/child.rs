@@ -157,7 +157,7 @@ fn census(naming: &mut Naming, dominators: &Dominators) -> Vec<Type> {
             continue;
         }
         let one = &mut types[type_ as usize];
-        one.objects += u64::from(!nodes.is_block(node) || nodes.is_own(node));
+        one.objects += u64::from(!nodes.is_inherited(node));
         one.bytes += nodes.bytes(node);
         let Some(retained) = naming.retained.get(at) else {
             one.retained += nodes.bytes(node);

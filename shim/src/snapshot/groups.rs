@@ -397,8 +397,7 @@ pub fn unheld(naming: &mut Naming, states: &mut [State]) -> Vec<Group> {
             groups.push((group, position, HashMap::new()));
             groups.len() as u32 - 1
         });
-        let is_ours = nodes.is_own(lead.node) || !nodes.is_block(lead.node);
-        groups[group as usize].0.leaders += u64::from(is_ours);
+        groups[group as usize].0.leaders += u64::from(!nodes.is_inherited(lead.node));
         owner[position as usize - held] = group;
         queue.push(position);
         while let Some(at) = queue.pop() {

@@ -153,7 +153,7 @@ impl Map {
     }
 
     /// Whether a file has code that is mapped: a program, or a library. Others are data.
-    fn is_program(&self, file: u32) -> bool {
+    pub fn is_program(&self, file: u32) -> bool {
         let mut regions = self.regions.iter();
         regions.any(|region| region.executable && region.backing == Backing::File(file))
     }

@@ -242,6 +242,12 @@ impl Nodes {
         self.site.get(node as usize).is_some_and(|site| site & PARENTS == 0)
     }
 
+    /// Whether it is one that a process further up allocated.
+    #[inline]
+    pub fn is_inherited(&self, node: u32) -> bool {
+        self.is_block(node) && !self.is_own(node)
+    }
+
     /// The site of a block that this process allocated; else none that there is.
     #[inline]
     pub fn site(&self, node: u32) -> u32 {

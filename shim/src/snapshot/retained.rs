@@ -49,10 +49,9 @@ impl Retained {
 /// How many blocks and objects hang from each position that is held, itself included; of a forked
 /// process without those that its parent allocated.
 pub fn counts(found: &Found, dominators: &Dominators, world: &World) -> Vec<u32> {
-    let nodes = &world.nodes;
-    let of_others = |node: &u32| nodes.is_block(*node) && !nodes.is_own(*node);
     let held = found.graph.order.iter().take(dominators.count());
-    let mut counts: Vec<u32> = held.map(|node| u32::from(!of_others(node))).collect();
+    let own = |&node: &u32| u32::from(!world.nodes.is_inherited(node));
+    let mut counts: Vec<u32> = held.map(own).collect();
     for at in (0..counts.len()).rev() {
         let up = dominators.of(at);
         if up != NONE {

@@ -49,11 +49,9 @@ pub fn table(map: &Map, nodes: &Nodes, inputs: &Inputs) -> Table {
         match region.backing {
             Backing::File(file) => {
                 let path = map.files.get(file as usize).map_or("", String::as_str);
-                let program =
-                    map.regions.iter().any(|one| one.executable && one.backing == region.backing);
                 let kind = if inputs.is_shim(path) || (region.shared && path.contains(".dump")) {
                     MemoryKind::Shim
-                } else if program {
+                } else if map.is_program(file) {
                     MemoryKind::Code
                 } else if region.shared && region.writable {
                     MemoryKind::Shared

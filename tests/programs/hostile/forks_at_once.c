@@ -6,44 +6,27 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define DEPTH 14
+#include "paths.h"
+
 #define THREADS 6
 
 static int most;
 
-static void one(unsigned path, int depth);
-static void other(unsigned path, int depth);
-static volatile int after;
-
-static void next(unsigned path, int depth)
-{
-    if (depth == 0) {
-        free(malloc(100));
-        return;
-    }
-    if (path >> depth & 1)
-        one(path, depth - 1);
-    else
-        other(path, depth - 1);
-}
-
-/* After the call there is something left to do, so it is no jump. */
-static void one(unsigned path, int depth) { next(path, depth); after = 1; }
-static void other(unsigned path, int depth) { next(path, depth); after = 2; }
+static void leaf(void) { free(malloc(100)); }
 
 static void *divide(void *number)
 {
-    unsigned path = (unsigned)(long)number << 12;
     long fine = 0;
+    path = (unsigned long)number << 12;
     for (int forks = 0; forks < most; forks++) {
         int status = 0;
         for (int left = 20; left > 0; left--) {
-            next(path, DEPTH);
+            next(DEPTH);
             path += 2;
         }
         pid_t child = fork();
         if (child == 0) {
-            next(path, DEPTH);
+            next(DEPTH);
             _exit(5);
         }
         waitpid(child, &status, 0);

@@ -5,28 +5,9 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#define DEPTH 14
+#include "paths.h"
 
-static volatile unsigned long path;
-
-static void one(int depth);
-static void other(int depth);
-
-static void next(int depth)
-{
-    if (depth == 0) {
-        free(malloc(100));
-        return;
-    }
-    if (path >> depth & 1)
-        one(depth - 1);
-    else
-        other(depth - 1);
-}
-
-/* After the call there is something left to do, so it is no jump. */
-static void one(int depth) { next(depth); path += 0; }
-static void other(int depth) { next(depth); path -= 0; }
+static void leaf(void) { free(malloc(100)); }
 
 static void over(int signal)
 {

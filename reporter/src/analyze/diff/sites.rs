@@ -120,6 +120,17 @@ pub struct Sites<'a> {
 /// A line that is in no code object that is known.
 const NO_LINE: LineId = LineId::MAX;
 
+/// Sets what came together of the peaks of each run's processes, which are in order of the dumps.
+fn set_peaks(samples: &mut [Sample], peaks: &[Peak], dumps: &[(usize, &Loaded)], lives: &Lives) {
+    let run = |peak: &Peak| dumps.get(peak.dump).map(|it| it.0);
+    for peaks in peaks.chunk_by(|one, other| run(one) == run(other)) {
+        let run = peaks.first().and_then(run);
+        if let Some(sample) = run.and_then(|run| samples.get_mut(run)) {
+            (sample.peak, sample.errors.peak) = lives.most(peaks);
+        }
+    }
+}
+
 impl<'a> Sites<'a> {
     /// The sites of these runs.
     pub fn new(runs: &[&'a Run], symbols: &mut Symbols) -> Sites<'a> {
@@ -200,7 +211,11 @@ impl<'a> Sites<'a> {
             whole.push(Peak { dump: index, bytes: loaded.dump.peak_seen, variance });
             self.grow(run, loaded, &site_of);
         }
-        self.add_peaks();
+        let lives = Lives::of(self.dumps.iter().map(|it| it.1));
+        for site in &mut self.list {
+            let peaks = std::mem::take(&mut site.peaks);
+            set_peaks(&mut site.samples, &peaks, &self.dumps, &lives);
+        }
         for site in &self.list {
             let sums = if site.mapping { &mut self.mapped } else { &mut self.totals };
             for (sum, sample) in sums.iter_mut().zip(&site.samples) {
@@ -208,34 +223,8 @@ impl<'a> Sites<'a> {
                 sum.add(&Sample { trend: Trend::default(), ..*sample });
             }
         }
-        self.add_peaks_of_all(&whole);
-    }
-
-    /// What of the peaks came together at each site.
-    fn add_peaks(&mut self) {
-        let lives = Lives::of(self.dumps.iter().map(|it| it.1));
-        let run = |peak: &Peak| self.dumps.get(peak.dump).map(|it| it.0);
-        for site in &mut self.list {
-            let peaks = std::mem::take(&mut site.peaks);
-            for peaks in peaks.chunk_by(|one, other| run(one) == run(other)) {
-                let run = peaks.first().and_then(run);
-                if let Some(sample) = run.and_then(|run| site.samples.get_mut(run)) {
-                    (sample.peak, sample.errors.peak) = lives.most(peaks);
-                }
-            }
-        }
-    }
-
-    /// The same of all sites together, which is known better than by their sum.
-    fn add_peaks_of_all(&mut self, whole: &[Peak]) {
-        let lives = Lives::of(self.dumps.iter().map(|it| it.1));
-        let run = |peak: &Peak| self.dumps.get(peak.dump).map(|it| it.0);
-        for peaks in whole.chunk_by(|one, other| run(one) == run(other)) {
-            let run = peaks.first().and_then(run);
-            if let Some(sum) = run.and_then(|run| self.totals.get_mut(run)) {
-                (sum.peak, sum.errors.peak) = lives.most(peaks);
-            }
-        }
+        // Of all together it is known better than by their sum.
+        set_peaks(&mut self.totals, &whole, &self.dumps, &lives);
     }
 
     /// Adds the counters of a dump. Returns the variance of its peak.
