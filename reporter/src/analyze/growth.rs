@@ -13,8 +13,9 @@ use super::copied::Copied;
 use super::course::{Course, Weight};
 use super::report::{Rate, Window};
 
-/// A run shorter than this is all start-up, unless it has many points all the same.
-const SHORT_MS: u64 = 2_000;
+/// A run shorter than this is all start-up, unless it has many points all the same. (The shim makes no last
+/// snapshot of it then, if it is small: nothing asks who holds what grew.)
+pub const SHORT_MS: u64 = 2_000;
 /// Points after the start-up that make a line worth laying.
 const FEW: usize = 8;
 /// Points without which no line can be laid with an error to it.

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use pyshim_dump::Amount;
 use pyshim_dump::heap::{Group, Heap, NodeKind, State};
+use pyshim_dump::layout::SnapshotFailure;
+use pyshim_dump::{Amount, Dump};
 
 use crate::problem::Problem;
 use crate::read::Loaded;
@@ -12,6 +13,7 @@ use crate::symbolize::Symbols;
 
 use super::causes::Places;
 use super::completeness::INEXACT;
+use super::growth::SHORT_MS;
 use super::holders::{self, Holders};
 use super::names::Names;
 use super::report::{Moment, Site};
@@ -73,12 +75,42 @@ const WAYS: usize = 8;
 pub fn why(loaded: &Loaded, symbols: &mut Symbols, target: &str) -> Result<Why, Problem> {
     let path = loaded.path.display();
     let Some(heap) = &loaded.dump.heap else {
-        let what = "has no heap snapshot: nothing says who holds what; reporter snapshot PID takes one of a running process, and at its end a process leaves one unless PYSHIM_SNAPSHOT says otherwise";
-        return Err(Problem::new(path, what));
+        let reason = why_none(&loaded.dump);
+        return Err(Problem::new(
+            path,
+            format!("has no heap snapshot, so nothing says who holds what: {reason}"),
+        ));
     };
     let mut found = Work { loaded, heap, symbols }.answer(target)?;
     found.notes.extend(missing(loaded, heap));
     Ok(found)
+}
+
+/// Why a dump has no snapshot, or what to do for one.
+fn why_none(dump: &Dump) -> String {
+    let snapshots = &dump.snapshots;
+    let end_ms = dump.end.map(|end| end.at_ns / 1_000_000);
+    match end_ms {
+        _ if snapshots.failed > 0 => format!("it came to nothing, {}", failure(snapshots.failure)),
+        None => "reporter snapshot PID takes one of a running process; one that is killed leaves none of its end".into(),
+        Some(at) if at < SHORT_MS => "a process that was short and small leaves one if PYSHIM_SNAPSHOT=exit is set".into(),
+        Some(_) => "at its end a process leaves one unless PYSHIM_SNAPSHOT says otherwise".into(),
+    }
+}
+
+/// Why a snapshot came to nothing, by its number ([`SnapshotFailure`]).
+pub fn failure(number: u32) -> &'static str {
+    match number {
+        it if it == SnapshotFailure::Fork as u32 => "the process could not be copied",
+        it if it == SnapshotFailure::Room as u32 => {
+            "there is no room for it in the dump's file system"
+        }
+        it if it == SnapshotFailure::Ended as u32 => {
+            "the copy was ended, too slow or for want of memory"
+        }
+        it if it == SnapshotFailure::Write as u32 => "the copy could not write",
+        _ => "the process does not say why",
+    }
 }
 
 /// What the search, and the dump, may lack.

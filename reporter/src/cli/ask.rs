@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use pyshim_dump::layout::{MARK_LEN, SnapshotFailure};
+use pyshim_dump::layout::MARK_LEN;
 
 use crate::analyze::report::{By, Moment};
+use crate::analyze::why::failure;
 use crate::problem::Problem;
-use crate::read::snapshot::{Board, Standing, lives, reached, until};
+use crate::read::snapshot::{Board, lives, reached, until};
 use crate::read::{self, State};
 use crate::view::{self, Format, Paint};
 
@@ -117,23 +118,9 @@ fn take(path: &Path, patience: Duration, streams: &mut Streams) -> Result<(), Pr
         )));
     }
     if now.failed != before.failed && now.taken == before.taken {
-        return Err(failed(format!("the snapshot came to nothing: {}", failure(&now))));
+        return Err(failed(format!("the snapshot came to nothing: {}", failure(now.failure))));
     }
     Ok(())
-}
-
-fn failure(standing: &Standing) -> &'static str {
-    match standing.failure {
-        it if it == SnapshotFailure::Fork as u32 => "the process could not be copied",
-        it if it == SnapshotFailure::Room as u32 => {
-            "there is no room for it in the dump's file system"
-        }
-        it if it == SnapshotFailure::Ended as u32 => {
-            "the copy was ended, too slow or for want of memory"
-        }
-        it if it == SnapshotFailure::Write as u32 => "the copy could not write",
-        _ => "the process does not say why",
-    }
 }
 
 fn open(path: &Path) -> Result<Board, Problem> {
