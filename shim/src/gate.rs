@@ -10,7 +10,7 @@
 //!
 //! What is skipped is what the long way does for blocks that are not drawn:
 //! nothing but looking at these reasons. The teardown is seen at frees alone
-//! ([`unless_final`]); what is allocated before the first one is not drawn, so
+//! ([`unless_due`]); what is allocated before the first one is not drawn, so
 //! that nobody can tell.
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
@@ -108,12 +108,12 @@ macro_rules! call_below {
     };
 }
 
-/// Goes to label 2 once the interpreter's teardown has begun. Changes r10. Operand: `finalizing`,
-/// the variable that says where to look.
-macro_rules! unless_final {
+/// Goes to label 2 if the interpreter's teardown has begun and no stock was taken yet. Changes r10.
+/// Operand: `due`, the variable that says where to look.
+macro_rules! unless_due {
     () => {
-        "mov r10, qword ptr [rip + {finalizing}]\ncmp qword ptr [r10], 0\njne 2f\n"
+        "mov r10, qword ptr [rip + {due}]\ncmp qword ptr [r10], 0\njne 2f\n"
     };
 }
 
-pub(crate) use {call_below, drawn, unless_drawn, unless_final, unless_gated, unless_known};
+pub(crate) use {call_below, drawn, unless_drawn, unless_due, unless_gated, unless_known};

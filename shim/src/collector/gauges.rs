@@ -67,7 +67,7 @@ pub fn take() -> Vec<u8> {
     let smaps = sys::read_file(b"/proc/self/smaps\0");
     let own = sys::own_mappings();
     let touched = |start, end| sys::touched_bytes_within(&own, start, end);
-    let shares = shares(&String::from_utf8_lossy(&smaps), mappings::covered, touched);
+    let shares = shares(&sys::text(&smaps), mappings::covered, touched);
     set(Gauge::Mapped, shares.mapped);
     set(Gauge::Code, shares.files);
     set(Gauge::Stacks, shares.stacks);
@@ -75,7 +75,7 @@ pub fn take() -> Vec<u8> {
     set(Gauge::Rss, shares.total);
     set(Gauge::MemoryLimit, memory_limit());
     let status = sys::read_file(b"/proc/self/status\0");
-    let text = String::from_utf8_lossy(&status);
+    let text = sys::text(&status);
     let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).map_or(0, kib);
     store::header().gauges[Gauge::PeakRss as usize].fetch_max(peak, Relaxed);
     smaps

@@ -6,12 +6,10 @@ use core::ffi::c_void;
 use core::mem::offset_of;
 
 use super::hooks::{self, Allocator};
-use crate::gate::{
-    GATE, call_below, drawn, unless_drawn, unless_final, unless_gated, unless_known,
-};
+use crate::gate::{GATE, call_below, drawn, unless_drawn, unless_due, unless_gated, unless_known};
 use crate::guard::{INSIDE, UNTIL_SAMPLE};
 use crate::live;
-use crate::python::state::FINALIZING;
+use crate::python::state::STOCK_IS_DUE;
 
 /// A domain's functions for new blocks, and those of exact mode, which take what may not pass. `$is_small`
 /// goes to label 3, straight on to the allocator below, where that cannot ask another one for the
@@ -109,14 +107,14 @@ macro_rules! old_blocks {
         pub(super) unsafe extern "C" fn $free(context: *mut c_void, block: *mut c_void) {
             naked_asm!(
                 ".cfi_startproc",
-                concat!(unless_gated!(), unless_final!(), unless_known!("esi")),
+                concat!(unless_gated!(), unless_due!(), unless_known!("esi")),
                 "mov rax, qword ptr [rdi + {real}]",
                 "mov rdi, qword ptr [rdi]",
                 "jmp rax",
                 "2: jmp {behind}",
                 ".cfi_endproc",
                 gate = sym GATE,
-                finalizing = sym FINALIZING,
+                due = sym STOCK_IS_DUE,
                 shift = const live::SHIFT,
                 here = sym live::HERE,
                 real = const offset_of!(Allocator, free),

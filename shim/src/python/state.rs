@@ -20,10 +20,10 @@ static ATTACHED_STATE: AtomicUsize = AtomicUsize::new(0);
 /// Before 3.12: the thread state of whichever thread holds the interpreter lock.
 static HOLDERS_STATE: AtomicUsize = AtomicUsize::new(0);
 /// The runtime's `finalizing` field; a word that is zero as long as it is not known.
-pub static FINALIZING: AtomicPtr<usize> = AtomicPtr::new(NEVER.as_ptr());
+static FINALIZING: AtomicPtr<usize> = AtomicPtr::new(NEVER.as_ptr());
 static NEVER: AtomicUsize = AtomicUsize::new(0);
 /// The same word until stock was taken of what the teardown frees.
-static STOCK_IS_DUE: AtomicPtr<usize> = AtomicPtr::new(NEVER.as_ptr());
+pub static STOCK_IS_DUE: AtomicPtr<usize> = AtomicPtr::new(NEVER.as_ptr());
 /// From 3.12: where that word lies, from the thread pointer on; 0: not known.
 static ATTACHED_AT: AtomicIsize = AtomicIsize::new(0);
 /// Before 3.12: where the runtime keeps its word; 0: not known.

@@ -416,9 +416,9 @@ fn run(
     let text = sys::read_file_sized(maps, room);
     // What the shim frees from here on was its own all the same.
     let before = sys::own_mappings();
-    let mut map = Map::parse(&String::from_utf8_lossy(&text));
+    let mut map = Map::parse(&sys::text(&text));
     let smaps = if prepared.smaps.is_empty() { memory::smaps() } else { prepared.smaps.clone() };
-    map.take_resident(&Map::parse(&String::from_utf8_lossy(&smaps)));
+    map.take_resident(&Map::parse(&sys::text(&smaps)));
     let mut inputs = gather(prepared, sp);
     inputs.own.extend(before);
     // It is told with some to spare, which another thread's stack may be.

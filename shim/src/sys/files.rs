@@ -1,5 +1,7 @@
 //! Files and descriptors. A path is bytes that end in zero.
 
+use std::borrow::Cow;
+
 use super::{Errno, syscall};
 
 /// Opens the file that `path`, which ends in a zero byte, names.
@@ -201,6 +203,14 @@ pub fn read_file_sized(path: &[u8], room: usize) -> Vec<u8> {
     }
     close(fd);
     content
+}
+
+/// What [`read_file`] read, as text. (Nearly always it is, and to see that takes a tenth of the time.)
+pub fn text(content: &[u8]) -> Cow<'_, str> {
+    match core::str::from_utf8(content) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(content),
+    }
 }
 
 /// The target of a symbolic link, such as `/proc/self/exe`.
