@@ -72,6 +72,7 @@ pub fn summarize(
     notes.extend(dumps.iter().flat_map(|loaded| loaded.notes.iter().cloned()));
     notes.extend(symbols.notes().map(str::to_owned));
     notes.extend(remarks(dumps, options.since));
+    notes.extend(dumps.iter().any(|it| it.dump.inexact).then(|| completeness::INEXACT.to_owned()));
     Report {
         causes,
         verdict,

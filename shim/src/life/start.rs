@@ -89,7 +89,7 @@ fn leave_children_alone() {
 }
 
 /// With a limit below this the tables would take what the program needs itself.
-const LEAST_ADDRESS_SPACE: u64 = 256 << 20;
+const LEAST_ADDRESS_SPACE: u64 = 384 << 20;
 
 /// Sets everything up and starts to record. `interpreter` is a handle in which it is found.
 fn begin(guard: &Guard, interpreter: Option<*mut c_void>) {
@@ -97,7 +97,7 @@ fn begin(guard: &Guard, interpreter: Option<*mut c_void>) {
     START_NS.store(now, Relaxed);
     EPOCH_START_NS.store(now, Relaxed);
     PID.store(sys::pid(), Relaxed);
-    if sys::address_space_limit() < LEAST_ADDRESS_SPACE || !(live::prepare() && store::prepare()) {
+    if sys::data_limit() < LEAST_ADDRESS_SPACE || !(live::prepare() && store::prepare()) {
         log::say("too little address space for its tables: nothing is recorded");
         return stop();
     }

@@ -12,8 +12,8 @@ use super::{
     MAX_SITES, MOMENTS, Part, Store, has_further_room, header, lose, site_count,
 };
 use crate::guard::thread;
-use crate::park;
 use crate::sys::{self, Errno};
+use crate::{collector, park, peak};
 
 /// Of one extent no more pages are taken beforehand than these bytes have.
 const MOST_TAKEN: u64 = 1 << 20;
@@ -45,7 +45,50 @@ impl Drop for Opened {
 impl Store {
     /// Creates the file; counters that are not zero by now are kept.
     pub fn create(&mut self, path: &[u8], identity: &Identity) -> Result<(), Failure> {
-        let (path, fd) = create_new(path)?;
+        match self.create_nameless(path, identity) {
+            Some(made) => made,
+            None => self.create_named(path, identity),
+        }
+    }
+
+    /// Creates it without a name, which it gets when it is whole: a process that is killed meanwhile leaves
+    /// nothing. `None`: not here (not every file system can, and it takes `/proc`).
+    fn create_nameless(&mut self, path: &[u8], identity: &Identity) -> Option<Result<(), Failure>> {
+        let folder = match path.iter().rposition(|&byte| byte == b'/') {
+            Some(at) => path.get(..=at).unwrap_or_default().to_vec(),
+            None => b"./".to_vec(),
+        };
+        let flags = libc::O_RDWR | libc::O_TMPFILE;
+        let fd = sys::open(&[&folder[..], b"\0"].concat(), flags, 0o600).ok()?;
+        let opened = Opened::new(fd);
+        let made = self.fill(fd, identity);
+        let known = sys::identity(fd);
+        let named = match made {
+            Ok(()) if !park::is_alone() => free_name(path, |name| sys::name_file(fd, name)),
+            Ok(()) => Err(Failure::NoFile),
+            Err(failure) => Err(failure),
+        };
+        drop(opened);
+        match (named, known) {
+            (Ok((name, ())), Some(known)) => {
+                self.path = name;
+                self.identity = known;
+                Some(Ok(()))
+            }
+            (Err(Failure::System(_)) | Ok(_), _) => {
+                self.forget();
+                None
+            }
+            (Err(failure), _) => {
+                self.forget();
+                Some(Err(failure))
+            }
+        }
+    }
+
+    fn create_named(&mut self, path: &[u8], identity: &Identity) -> Result<(), Failure> {
+        let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
+        let (path, fd) = free_name(path, |name| sys::open(name, flags, 0o600))?;
         let opened = Opened::new(fd);
         let made = self.fill(fd, identity);
         let known = sys::identity(fd);
@@ -179,9 +222,10 @@ impl Store {
         let part = Part::new(&FURTHER, FURTHER_GROWTH, index);
         let at = self.grow_mapped(fd, part.len as u64)?;
         // Mostly none: they are given out before the file has room for them only where many sites need
-        // one at a time. Then others may be counting there.
+        // one at a time, as in what a thread frees after the interpreter's end. Then others may be counting there, if there are any.
         let used = (header().further_count.load(Relaxed) as usize).saturating_sub(first as usize);
-        if used > 0 && self.exists() {
+        let is_alone = peak::THREADS.load(Relaxed) <= 1 && !collector::is_this_thread();
+        if used > 0 && self.exists() && !is_alone {
             header().inexact.store(1, Relaxed);
         }
         part.map(used, fd, at)?;
@@ -234,12 +278,20 @@ impl Store {
     /// Makes sure that another site id can be given out.
     pub fn make_room(&mut self) -> bool {
         let has_sites = site_count() < CAPACITY.load(Relaxed);
-        (has_sites || self.grow(Store::grow_arrays).is_ok()) && self.make_further_room()
+        // (What is full for good is no failure of the file, which may grow for others.)
+        let may_grow = SITES.through(self.array_extents) <= u64::from(MAX_SITES);
+        (has_sites || may_grow && self.grow(Store::grow_arrays).is_ok()) && self.make_further_room()
     }
 
     /// Makes sure that sites can be given what they need further.
     pub fn make_further_room(&mut self) -> bool {
-        has_further_room() || self.grow(Store::grow_further).is_ok()
+        while !has_further_room() {
+            let may_grow = FURTHER_GROWTH.through(self.further_extents) <= u64::from(MAX_FURTHER);
+            if !may_grow || self.grow(Store::grow_further).is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Makes the file larger, or notes that it cannot be.
@@ -302,17 +354,20 @@ impl Identity {
     }
 }
 
-/// Creates a file that was not there: `path`, or the first of `path.1`, `path.2`, … that is free.
-fn create_new(path: &[u8]) -> Result<(Vec<u8>, i32), Failure> {
+/// Has `take` take a name that no file has: `path`, or the first of `path.1`, `path.2`, … that is free. The
+/// name, which ends in zero, and what came of it.
+fn free_name<T>(
+    path: &[u8],
+    mut take: impl FnMut(&[u8]) -> Result<T, Errno>,
+) -> Result<(Vec<u8>, T), Failure> {
     for attempt in 0..1000u32 {
         let mut name = path.to_vec();
         if attempt > 0 {
             name.extend_from_slice(format!(".{attempt}").as_bytes());
         }
         name.push(0);
-        let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
-        match sys::open(&name, flags, 0o600) {
-            Ok(fd) => return Ok((name, fd)),
+        match take(&name) {
+            Ok(taken) => return Ok((name, taken)),
             Err(Errno(libc::EEXIST)) => {}
             Err(error) => return Err(error.into()),
         }

@@ -92,6 +92,21 @@ pub fn rename(from: &[u8], to: &[u8]) -> bool {
         }
 }
 
+/// Gives an open file without a name this one, which no file may have.
+pub fn name_file(fd: i32, name: &[u8]) -> Result<(), Errno> {
+    if name.last() != Some(&0) {
+        return Err(Errno(libc::EINVAL));
+    }
+    let from = format!("/proc/self/fd/{fd}\0");
+    let here = libc::AT_FDCWD as isize as usize;
+    let flags = libc::AT_SYMLINK_FOLLOW as usize;
+    // SAFETY: both are strings that end in zero.
+    unsafe {
+        let paths = [here, from.as_ptr() as usize, here, name.as_ptr() as usize, flags, 0];
+        syscall(libc::SYS_linkat, paths).map(|_| ())
+    }
+}
+
 /// Gives the calling thread a descriptor table of its own, empty.
 /// Files that it opens are then invisible to the program, and the program's
 /// `close` cannot take them away.

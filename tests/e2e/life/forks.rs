@@ -80,6 +80,29 @@ fn a_pool_of_processes_from_a_forkserver() {
     on_every_interpreter(|python| pool(python, "forkserver", 6));
 }
 
+/// Whatever the process was at when the signal came, its dump is whole.
+#[test]
+fn pools_that_are_ended() {
+    on_every_interpreter(|python| {
+        let run = Run::python(python, "life/ended_pools.py");
+        let output = finish(run.shimmed());
+        let ran = run.ran(output).success();
+        assert_eq!(ran.stdout(), "1770\n".repeat(5));
+        // (One that was ended before it had begun left none.)
+        assert!((6..=16).contains(&ran.all_dumps().len()), "{:?}", ran.dumps);
+    });
+}
+
+/// What is freed after the interpreter's end is counted as well as all else.
+#[test]
+fn what_goes_after_the_end_is_counted() {
+    on_every_interpreter(|python| {
+        let run = Run::new([&python.path.to_string_lossy(), "-c", "import hashlib, decimal, ssl"]);
+        let dump = run.shim().success().dump();
+        assert!(!dump.inexact, "{:?}", dump.notes);
+    });
+}
+
 /// What is defined after a fork reaches the dump, although only Python's allocators, which are not
 /// recorded, are busy.
 #[test]
