@@ -41,7 +41,7 @@ def settle_on(processor):
     os.sched_setaffinity(0, {processor})
     # `struct sched_attr`: only the turn (`sched_runtime`) is not what it is anyway. Before Linux 6.12
     # it is not heeded: turns are three milliseconds then.
-    attributes = struct.pack("=IIQiIQQQII", 56, 0, 0, 0, 0, TURN_NS, 0, 0, 0, 0)
+    attributes = struct.pack("=IIQiIQQQII", 56, 0, 0, os.nice(0), 0, TURN_NS, 0, 0, 0, 0)
     ctypes.CDLL(None).syscall(SCHED_SETATTR, 0, attributes, 0)
 
 

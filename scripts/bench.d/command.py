@@ -81,9 +81,14 @@ def read_options():
     )
     options = parser.parse_args()
     options.began = time.monotonic()
-    options.rounds = options.rounds or (1 if options.quick else 3)
+    if options.rounds is None:
+        options.rounds = 1 if options.quick else 3
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
+    # Not after an hour.
+    for page in [*(options.markdown or []), *([options.json] if options.json else [])]:
+        if not os.access(page if page.exists() else page.parent, os.W_OK) or page.is_dir():
+            parser.error(f"{page} cannot be written")
     return options
 
 

@@ -88,7 +88,8 @@ class Results:
     def ratios(self, workload, mode, what="cpu_s"):
         """To bare, net of start-up: of CPU time, where there are runs side by side, by these."""
         if what == "cpu_s" and (paired := self.paired(workload, mode)):
-            return list(net_ratios(paired).values())
+            # (Of what takes no longer than its start-up there is no ratio.)
+            return [ratio for ratio in net_ratios(paired).values() if ratio > 0]
 
         def ratio(sample, twin, start, twin_start):
             mine = getattr(sample, what) - getattr(start, what)

@@ -279,6 +279,8 @@ class Report:
         for (workload, mode, name), made in self.results.reports.items():
             if isinstance(made, Failure):
                 lines.append(f"- {LABELS[mode]}, {name} of {workload}: {made.reason}")
+        for mode, failure in self.latency.failures.items() if self.latency else ():
+            lines.append(f"- {LABELS[mode]}, latency: {failure.reason}")
         lines += [f"- {note}" for note in self.about["notes"]]
         return "\n".join(["Not measured:", "", *lines]) if lines else ""
 

@@ -107,6 +107,8 @@ def ratios(report):
 
 
 def geometric_mean(results, names):
+    if any(results.failed(w, "exact") for w in names):
+        return
     medians = [statistics.median(found) for found in (results.ratios(w, "exact") for w in names) if found]
     if not medians or min(medians) <= 0:
         return
@@ -161,7 +163,8 @@ def reports(report):
 
         return figure
 
-    yield from worst("size of the dump", names, [], sizes, DUMP_BYTES, scale=MIB, digits=1, unit=" MiB")
+    crashed = [w for w in names if results.failed(w, "exact")]
+    yield from worst("size of the dump", names, crashed, sizes, DUMP_BYTES, scale=MIB, digits=1, unit=" MiB")
     failed = [
         w for w in names if isinstance(results.reports.get((w, "exact", "summarize, again")), Failure)
     ]

@@ -27,6 +27,11 @@ fi
 # pyconfig.h of a Debian build lies below the folder next to it, which goes
 # last: what else is there must not replace this machine's own headers.
 mkdir -p "$out"
+# (Whoever imports it meanwhile finds the old one, whole.)
+fresh=$(mktemp "$out/rowpack.XXXXXX")
+trap 'rm -f "$fresh"' EXIT
 "${CC:-cc}" -g -O2 -Wall -Wextra -shared -fPIC -I"$include" -idirafter "$(dirname "$include")" \
-    -o "$out/rowpack$suffix" "$here/rowpack.c"
+    -o "$fresh" "$here/rowpack.c"
+chmod 755 "$fresh"
+mv "$fresh" "$out/rowpack$suffix"
 echo "$out"
