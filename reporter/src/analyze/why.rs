@@ -75,7 +75,7 @@ const WAYS: usize = 8;
 pub fn why(loaded: &Loaded, symbols: &mut Symbols, target: &str) -> Result<Why, Problem> {
     let path = loaded.path.display();
     let Some(heap) = &loaded.dump.heap else {
-        let reason = why_none(&loaded.dump);
+        let reason = loaded.notes.first().cloned().unwrap_or_else(|| why_none(&loaded.dump));
         return Err(Problem::new(
             path,
             format!("has no heap snapshot, so nothing says who holds what: {reason}"),

@@ -136,6 +136,10 @@ fn note(path: &Path, arguments: &Mark) -> Result<(), Problem> {
     if label.is_empty() || label.len() > MARK_LEN {
         return Err(Problem::new(label, format!("a label has 1 to {MARK_LEN} bytes")));
     }
+    if label.trim() != label || label.chars().any(char::is_control) {
+        let what = "a label has no control characters, and begins and ends with none that is blank";
+        return Err(Problem::new(format!("{label:?}"), what));
+    }
     let board = open(path)?;
     let explain = |error: io::Error| failed(format!("cannot be asked: {error}"));
     let number = board.mark(label).map_err(explain)?;

@@ -52,7 +52,7 @@ fn survivors(out: &mut String, report: &Report, paint: Paint) {
         }
         entry(out, number + 1, group, directory, paint);
     }
-    if report.groups.is_empty() {
+    if report.groups.is_empty() && report.total.groups_left == 0 {
         out.push_str("\nnothing survived\n");
     }
     if report.total.groups_left > 0 {

@@ -174,36 +174,39 @@ pub fn look_after(_: &Guard, origin: Origin) {
     if SETTLED.load(Relaxed) && origin.is_python() {
         return;
     }
-    match in_place() {
-        None => return,
-        Some(true) => {}
-        Some(false) => {
-            install();
-            // Code may have died meanwhile without our hearing of it.
-            sites::forget_codes();
-            if SETTLED.load(Relaxed) {
-                ABSENT.store(true, Relaxed);
-            }
+    let is_up = is_up();
+    if in_place() == Some(false) {
+        install();
+        // Code may have died meanwhile without our hearing of it.
+        sites::forget_codes();
+        if SETTLED.load(Relaxed) {
+            ABSENT.store(true, Relaxed);
         }
     }
-    SETTLED.store(true, SeqCst);
+    // (Until it is up it may set others again, and what it allocates by them is not to be missed.)
+    if is_up {
+        SETTLED.store(true, SeqCst);
+    }
+}
+
+/// Whether the interpreter is up.
+fn is_up() -> bool {
+    let up = IS_INITIALIZED.load(Relaxed);
+    // SAFETY: the function of this name and type; it only reads a static variable.
+    up != 0 && unsafe { core::mem::transmute::<usize, unsafe extern "C" fn() -> c_int>(up)() } != 0
 }
 
 /// Whether our hooks are reached: they are on top, or below somebody's who hands calls down.
-/// `None` while the interpreter is not up.
+/// `None` where there is no interpreter to ask.
 fn in_place() -> Option<bool> {
-    let (up, get) = (IS_INITIALIZED.load(Relaxed), GET.load(Relaxed));
-    if up == 0 || get == 0 {
+    let get = GET.load(Relaxed);
+    if get == 0 {
         return None;
     }
-    // SAFETY: the functions of these names and types; both only read static variables.
-    let (up, get): (unsafe extern "C" fn() -> c_int, Get) =
-        unsafe { (core::mem::transmute(up), core::mem::transmute(get)) };
+    // SAFETY: the function of this name and type, which reads static variables.
+    let get: Get = unsafe { core::mem::transmute(get) };
     // SAFETY: as above; a known domain is always filled in.
     let top = unsafe {
-        if up() == 0 {
-            return None;
-        }
         let mut top = core::mem::MaybeUninit::<Allocator>::uninit();
         get(OBJECT, top.as_mut_ptr());
         top.assume_init()

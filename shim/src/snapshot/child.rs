@@ -25,7 +25,7 @@ use crate::snapshot::nodes::{NO_TYPE, NONE, Nodes, bits};
 use crate::snapshot::objects::{Known, Types, find_items, recognise};
 use crate::snapshot::retained::{self, Retained};
 use crate::snapshot::search::search;
-use crate::snapshot::{fault, garbage, groups, table};
+use crate::snapshot::{fault, garbage, groups, table, unlisted};
 
 /// What is known of the interpreter; nothing if there is none, or its layout is not known.
 pub struct Interpreter {
@@ -47,7 +47,6 @@ pub fn explore(map: &Map, inputs: &Inputs, interpreter: Option<&Interpreter>) ->
     let mut types = Types::new(interpreter.map_or(Known::default(), |one| one.known), layout);
     if interpreter.is_some() {
         recognise(&mut nodes, &mut types, map);
-        find_items(&mut nodes, &types, map);
     }
     let table = table::table(map, &nodes, inputs);
     let unicode = interpreter.map_or(python::layout::UNICODE_NEW, |one| one.layout.unicode);
@@ -58,7 +57,18 @@ pub fn explore(map: &Map, inputs: &Inputs, interpreter: Option<&Interpreter>) ->
         map,
         fields: Fields::new(inputs),
         accounted: Bits::default(),
+        heap: Vec::new(),
+        named: Bits::default(),
     };
+    if !inputs.all_blocks_known {
+        world.heap = unlisted::heap(map, inputs);
+        if let Some(one) = interpreter.filter(|one| one.gc != 0) {
+            fault::protect(|| unlisted::enter_tracked(&mut world, one.objects, one.gc));
+        }
+    }
+    if interpreter.is_some() {
+        find_items(world.nodes, world.types, map);
+    }
     let garbage = if interpreter.is_some() { garbage::mark(&mut world) } else { 0 };
     let found = search(&mut world, &reader, inputs);
     let dominators = dominators(&found.graph, found.held);
@@ -118,7 +128,9 @@ fn failures(naming: &Naming) -> Vec<String> {
 
 fn count(naming: &Naming, bit: u8) -> u64 {
     let nodes = &naming.world.nodes;
-    (0..nodes.blocks()).filter(|&node| nodes.has(node, bit)).count() as u64
+    let is_one =
+        |&node: &u32| nodes.has(node, bit) && (nodes.is_block(node) || nodes.is_unlisted(node));
+    (0..nodes.count()).filter(is_one).count() as u64
 }
 
 /// All live blocks by site and state.
@@ -131,7 +143,7 @@ fn sites(naming: &Naming, states: &[State]) -> Vec<SiteState> {
             position => states[position as usize],
         };
         let sum = sums.entry((nodes.site(node), state)).or_default();
-        sum.0 += 1;
+        sum.0 += nodes.number(node);
         sum.1 += nodes.bytes(node);
     }
     let mut sites: Vec<SiteState> = sums

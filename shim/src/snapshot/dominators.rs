@@ -298,6 +298,7 @@ mod tests {
             searched: 0,
             failed: Vec::new(),
             frames: hashbrown::HashMap::new(),
+            gaps: hashbrown::HashMap::new(),
             strict: hashbrown::HashSet::new(),
             later: Vec::new(),
         };

@@ -14,9 +14,9 @@ use crate::python::objects as py;
 use crate::snapshot::fault;
 use crate::snapshot::fields::{self, Fields};
 use crate::snapshot::memory::Map;
-use crate::snapshot::nodes::{NONE, Nodes, bits};
+use crate::snapshot::nodes::{NONE, Nodes, TypeId, bits};
 use crate::snapshot::objects::{LONG, Shape, Types};
-use crate::snapshot::search::phase::INTERPRETER;
+use crate::snapshot::search::phase::{INTERPRETER, UNLISTED};
 use crate::snapshot::stale;
 
 /// The graph as far as it was searched.
@@ -46,6 +46,8 @@ pub struct Graph {
     pub later: Vec<(usize, usize)>,
     /// Running frames by node: where each begins, where its variables do, where it ends.
     pub frames: HashMap<u32, (usize, usize, usize)>,
+    /// Memory of which these parts are searched alone, by node.
+    pub gaps: HashMap<u32, Vec<(usize, usize)>>,
 }
 
 /// So many places before its turn a node in the queue is fetched from memory.
@@ -81,6 +83,10 @@ pub struct World<'a> {
     pub fields: Fields<'a>,
     /// Objects that are held by those that the collector tracks, and by nothing else.
     pub accounted: Bits,
+    /// Where not every block is listed: the memory in which others may lie ([`unlisted::heap`]).
+    pub heap: Vec<(usize, usize)>,
+    /// What words in that memory are not to lead to ([`unlisted::named`]).
+    pub named: Bits,
 }
 
 /// A set of nodes.
@@ -124,7 +130,29 @@ impl World<'_> {
         if gc && (heap || info.shape != Shape::Type) && self.is_tracked(address) {
             flags |= bits::TRACKED;
         }
-        Some(self.nodes.add_object(address, type_, flags))
+        let len = self.len_of_unlisted(address, type_);
+        Some(self.nodes.add_object(address, len, type_, flags))
+    }
+
+    /// The length of an object of the heap that is no listed block, as far as it can hold addresses; 0: it is
+    /// static, or all are listed.
+    fn len_of_unlisted(&self, address: usize, type_: TypeId) -> usize {
+        let after = self.heap.partition_point(|range| range.0 <= address);
+        let Some(range) = after.checked_sub(1).map(|at| self.heap[at]) else { return 0 };
+        let Some(info) = self.types.list.get(type_ as usize) else { return 0 };
+        let room = range.1.saturating_sub(address);
+        // What has letters for items has no addresses there; in digits there may be one.
+        let items = match info.flags & (LONG | py::flags::BYTES | py::flags::UNICODE) {
+            LONG => 16,
+            0 => {
+                let read = |at: usize| self.map.read::<usize>(at).unwrap_or(0);
+                let count = (read(address + py::SIZE) as isize).unsigned_abs();
+                read(info.address + py::TYPE_ITEMSIZE).saturating_mul(count)
+            }
+            _ => 0,
+        };
+        let len = info.size.saturating_add(items);
+        if len <= room { len } else { info.size.min(room) }
     }
 
     fn is_tracked(&self, address: usize) -> bool {
@@ -233,6 +261,7 @@ impl Graph {
             searched: 0,
             failed: Vec::new(),
             frames: HashMap::new(),
+            gaps: HashMap::new(),
             strict: HashSet::new(),
             later: Vec::new(),
         }
@@ -327,13 +356,28 @@ impl Graph {
 
     fn close(&mut self, world: &World, at: u32, phase: u8, follow: bool) {
         let from = self.first_edge[at as usize] as usize;
+        if phase == UNLISTED {
+            // What others hold has its holders: a word that somebody left is not one more.
+            let begin = self.phases.last().map_or(0, |last| last.0);
+            let mut kept = from;
+            for edge in from..self.edges.len() {
+                let position = self.position.get(self.edges[edge] as usize).copied();
+                if position.is_none_or(|it| it == NONE || it >= begin) {
+                    self.edges[kept] = self.edges[edge];
+                    kept += 1;
+                }
+            }
+            self.edges.truncate(kept);
+        }
+        let is_gap = self.gaps.contains_key(&self.order[at as usize]);
         self.first_edge.push(self.edges.len() as u32);
         if follow {
             for edge in from..self.edges.len() {
                 let node = self.edges[edge];
                 // By the collector's reckoning nobody refers to garbage: a word that looks like it is
                 // stale.
-                if !world.nodes.has(node, bits::GARBAGE) {
+                let is_spared = is_gap && world.named.has(node);
+                if !world.nodes.has(node, bits::GARBAGE) && !is_spared {
                     self.reach(node, at, phase);
                 }
             }
@@ -360,6 +404,12 @@ impl Graph {
             self.edges.truncate(kept);
             // Variables, and what is being computed, are objects.
             return self.words(world, locals, end, 0..0, Lead::Objects);
+        }
+        if let Some(gaps) = self.gaps.get_mut(&node).map(core::mem::take) {
+            for (from, to) in gaps {
+                self.words(world, from, to, 0..0, Lead::Anywhere);
+            }
+            return;
         }
         let object = world.nodes.has(node, bits::OBJECT);
         if object {
@@ -472,7 +522,10 @@ impl Graph {
             if word < 4096 || word >> 47 != 0 {
                 continue;
             }
-            let Some(node) = world.nodes.block_at(word) else { continue };
+            let listed = world.nodes.block_at(word);
+            let Some(node) = listed.or_else(|| world.nodes.unlisted_at(word & !3)) else {
+                continue;
+            };
             if word >> 32 == 0 && stale::is_number(world, node, word, before) {
                 continue;
             }
@@ -483,6 +536,9 @@ impl Graph {
                 }
                 // From 3.14 on the two lowest bits of a reference on a frame's stack are a tag.
                 if world.nodes.object(node) == word & !3 {
+                    if node as usize >= self.found.len() {
+                        self.grow(node as usize + 1);
+                    }
                     let found = &mut self.found[node as usize];
                     *found = found.saturating_add(1);
                 }
@@ -498,6 +554,12 @@ impl Graph {
                     continue;
                 }
             } else if let Lead::Objects = lead {
+                continue;
+            } else if world.nodes.has(node, bits::ITEMS)
+                && !matches!(lead, Lead::Blocks(_) | Lead::From(_))
+            {
+                // A list or a dict has that; a word elsewhere was left there, as where the interpreter keeps
+                // rooms for reuse.
                 continue;
             } else if let Lead::Python = lead
                 && fields::is_native(world.nodes, node)

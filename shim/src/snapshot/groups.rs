@@ -146,7 +146,7 @@ fn draw(naming: &Naming, states: &[State]) -> Vec<((u32, State), Draw)> {
     };
     for (_, node, key) in blocks() {
         let sum = sums.entry(key).or_default();
-        sum.0 += 1;
+        sum.0 += nodes.number(node);
         sum.1 += nodes.bytes(node);
     }
     let mut order: Vec<((u32, State), (u64, u64))> = sums.into_iter().collect();
@@ -397,7 +397,7 @@ pub fn unheld(naming: &mut Naming, states: &mut [State]) -> Vec<Group> {
             groups.push((group, position, HashMap::new()));
             groups.len() as u32 - 1
         });
-        groups[group as usize].0.leaders += u64::from(!nodes.is_inherited(lead.node));
+        groups[group as usize].0.leaders += nodes.number(lead.node);
         owner[position as usize - held] = group;
         queue.push(position);
         while let Some(at) = queue.pop() {
@@ -406,7 +406,7 @@ pub fn unheld(naming: &mut Naming, states: &mut [State]) -> Vec<Group> {
             if nodes.is_own(node) {
                 let site = nodes.site(node);
                 let member = members.entry(site).or_insert(Member { site, ..Member::default() });
-                member.blocks += 1;
+                member.blocks += nodes.number(node);
                 member.bytes += nodes.bytes(node);
             }
             states[at as usize] = group.state;

@@ -4,7 +4,7 @@
 //! The stations, in order: [`inputs`] is what the copy is told, [`threads`] which Python frames run, [`memory`] the
 //! map of its addresses, [`nodes`] its blocks by number, [`objects`] tells which
 //! of them are Python's, [`fields`] and [`stale`] which of their words are none, [`garbage`] what its collector would take, [`search`]
-//! and [`graph`] who refers to whom, [`dominators`] what hangs from what,
+//! and [`graph`] who refers to whom, [`unlisted`] what the table of live blocks lacks, [`dominators`] what hangs from what,
 //! [`groups`] what has one explanation, [`naming`] and [`words`] (with
 //! [`content`]) what people call it, [`table`] where resident memory is.
 //! [`child`] does these one after another; [`fault`] keeps it going.
@@ -27,6 +27,7 @@ mod search;
 mod stale;
 mod table;
 mod threads;
+mod unlisted;
 mod words;
 
 use core::sync::atomic::{

@@ -8,7 +8,7 @@ use pyshim_dump::record::Origin;
 use crate::epoch::Whose;
 use crate::sites::NOWHERE;
 use crate::snapshot::memory::Map;
-use crate::{epoch, live, sites, store};
+use crate::{epoch, live, sample, sites, store};
 
 /// No node.
 pub const NONE: u32 = u32::MAX;
@@ -66,6 +66,8 @@ pub struct Nodes {
     shift: Vec<u8>,
     extras: Vec<Extra>,
     by_address: HashMap<usize, u32>,
+    /// Between these addresses lie the extras that are objects of the heap.
+    unlisted: (usize, usize),
     index: Index,
 }
 
@@ -110,6 +112,7 @@ impl Nodes {
             shift: Vec::new(),
             extras: Vec::new(),
             by_address: HashMap::new(),
+            unlisted: (usize::MAX, 0),
             index: Index { leaves: vec![0; live::LEAVES], pages: Vec::new() },
         };
         let mut leaf = usize::MAX;
@@ -229,11 +232,34 @@ impl Nodes {
         }
     }
 
-    /// Bytes that a node accounts for: those of its block. A forked process does not account for what its
-    /// parent allocated.
+    /// Bytes that a node accounts for: those of its block, or of all that it was drawn for. A forked process
+    /// does not account for what its parent allocated.
     #[inline]
     pub fn bytes(&self, node: u32) -> u64 {
-        if self.is_own(node) { self.len(node) as u64 } else { 0 }
+        if !self.is_own(node) {
+            return 0;
+        }
+        let len = self.len(node);
+        sample::weight_of(len).map_or(len as u64, |weight| weight.bytes)
+    }
+
+    /// So many bytes of a block, times what it was drawn for.
+    pub fn scaled(&self, node: u32, bytes: u64) -> u64 {
+        let len = self.len(node);
+        let scale = |to: u64| (u128::from(bytes) * u128::from(to) / len.max(1) as u128) as u64;
+        sample::weight_of(len).map_or(bytes, |weight| scale(weight.bytes))
+    }
+
+    /// Blocks and objects that a node accounts for: itself, or all that it was drawn for.
+    #[inline]
+    pub fn number(&self, node: u32) -> u64 {
+        if !sample::is_on() {
+            return u64::from(!self.is_inherited(node));
+        }
+        if !self.is_own(node) {
+            return 0;
+        }
+        sample::weight_of(self.len(node)).map_or(1, |weight| weight.blocks)
     }
 
     /// Whether a node is a live block that this process allocated.
@@ -283,9 +309,14 @@ impl Nodes {
         node
     }
 
-    /// Adds an object that is no live block: a static one, or one that was there before the hooks.
-    pub fn add_object(&mut self, address: usize, type_: TypeId, flags: u8) -> u32 {
-        let node = self.add(Extra { address, len: 0 });
+    /// Adds an object that is no live block: a static one, or one that was there before the hooks; or one of
+    /// the heap that is not listed, with its length.
+    pub fn add_object(&mut self, address: usize, len: usize, type_: TypeId, flags: u8) -> u32 {
+        let node = self.add(Extra { address, len });
+        if len > 0 {
+            let (first, last) = self.unlisted;
+            self.unlisted = (first.min(address), last.max(address));
+        }
         self.by_address.insert(address, node);
         self.become_object(node, 0, type_, flags);
         node
@@ -370,6 +401,29 @@ impl Nodes {
             None if self.by_address.is_empty() => None,
             None => self.by_address.get(&address).copied(),
         }
+    }
+
+    /// The object of the heap at exactly this address that is no listed block, if it is known.
+    #[inline]
+    pub fn unlisted_at(&self, address: usize) -> Option<u32> {
+        let (first, last) = self.unlisted;
+        if address < first || address > last || address & 7 != 0 {
+            return None;
+        }
+        self.by_address.get(&address).copied().filter(|&node| self.extra(node).len > 0)
+    }
+
+    /// Whether a node is one.
+    pub fn is_unlisted(&self, node: u32) -> bool {
+        !self.is_block(node) && self.has(node, bits::OBJECT) && self.extra(node).len > 0
+    }
+
+    /// All of those.
+    pub fn unlisted(&self) -> impl Iterator<Item = Extra> {
+        let objects = (0u32..)
+            .zip(&self.extras)
+            .filter(|(at, it)| it.len > 0 && self.has(self.start.len() as u32 + at, bits::OBJECT));
+        objects.map(|(_, extra)| *extra)
     }
 
     /// Whether a block begins in this range.

@@ -309,7 +309,7 @@ pub fn recognise(nodes: &mut Nodes, types: &mut Types, map: &Map) {
 /// Finds the blocks in which lists and dicts keep their items. Their traverse functions name these; other
 /// words in there are what was left of the block's life before.
 pub fn find_items(nodes: &mut Nodes, types: &Types, map: &Map) {
-    for node in 0..nodes.blocks() {
+    for node in 0..nodes.count() {
         let Some(info) = types.list.get(nodes.types[node as usize] as usize) else { continue };
         let place = match info.shape {
             Shape::List => py::LIST_ITEMS,

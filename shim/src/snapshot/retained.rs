@@ -50,7 +50,7 @@ impl Retained {
 /// process without those that its parent allocated.
 pub fn counts(found: &Found, dominators: &Dominators, world: &World) -> Vec<u32> {
     let held = found.graph.order.iter().take(dominators.count());
-    let own = |&node: &u32| u32::from(!world.nodes.is_inherited(node));
+    let own = |&node: &u32| u32::try_from(world.nodes.number(node)).unwrap_or(u32::MAX);
     let mut counts: Vec<u32> = held.map(own).collect();
     for at in (0..counts.len()).rev() {
         let up = dominators.of(at);

@@ -15,6 +15,7 @@ use crate::snapshot::inputs::Inputs;
 use crate::snapshot::memory::Backing;
 use crate::snapshot::nodes::{Extra, NONE, bits};
 use crate::snapshot::objects::Shape;
+use crate::snapshot::unlisted;
 
 /// Phases, in order.
 pub mod phase {
@@ -26,8 +27,10 @@ pub mod phase {
     pub const NATIVE: u8 = 3;
     /// From stacks and thread-local storage.
     pub const STACKS: u8 = 4;
+    /// From memory of which nobody knows whose it is.
+    pub const UNLISTED: u8 = 5;
     /// Not reached from anywhere.
-    pub const NOBODY: u8 = 5;
+    pub const NOBODY: u8 = 6;
 }
 
 /// A root.
@@ -102,19 +105,30 @@ pub fn search(world: &mut World, reader: &Reader, inputs: &Inputs) -> Found {
     found.graph.run(world, phase::NATIVE, true);
     stacks(&mut found, world, inputs);
     found.graph.run(world, phase::STACKS, true);
-    // Nobody can say whose that is, and much of it is what somebody left.
-    unknown_mappings(&mut found, world, inputs);
-    found.graph.run(world, phase::STACKS, true);
+    if inputs.all_blocks_known {
+        // Nobody can say whose that is, and much of it is what somebody left.
+        unknown_mappings(&mut found, world, inputs);
+        found.graph.run(world, phase::STACKS, true);
+    }
     // The interpreter's state has lists of what is free, and words that nobody clears: of all who may
     // hold an extension's block it is the last.
     for (from, to) in core::mem::take(&mut found.graph.later) {
         region(&mut found, world, Root::Interpreter(""), phase::STACKS, from, to);
     }
     found.graph.run(world, phase::STACKS, true);
+    if !inputs.all_blocks_known {
+        world.named = unlisted::named(&found, world);
+        unlisted::search(&mut found, world);
+        found.graph.run(world, phase::UNLISTED, true);
+    }
     found.held = found.graph.order.len();
     // The rest, each for itself: who refers to whom among them is looked at later.
-    for node in 0..world.nodes.blocks() {
-        found.graph.reach(node, NONE, phase::NOBODY);
+    for node in 0..world.nodes.count() {
+        if world.nodes.is_block(node)
+            || world.nodes.len(node) > 0 && world.nodes.has(node, bits::OBJECT)
+        {
+            found.graph.reach(node, NONE, phase::NOBODY);
+        }
     }
     found.graph.run(world, phase::NOBODY, false);
     // Objects outside all blocks may have come up in the end.
@@ -182,7 +196,7 @@ fn region(found: &mut Found, world: &mut World, root: Root, phase: u8, from: usi
         && path
             .rsplit('/')
             .next()
-            .is_some_and(|name| ["libc.so", "libc-2", "ld-"].iter().any(|it| name.starts_with(it)))
+            .is_some_and(|name| ["libc.so", "libc-2"].iter().any(|it| name.starts_with(it)))
     {
         found.graph.strict.insert(node);
     }
@@ -300,7 +314,7 @@ fn unknown_mappings(found: &mut Found, world: &mut World, inputs: &Inputs) {
         {
             continue;
         }
-        if inputs.all_blocks_known && (heap || world.nodes.any_block_in(one.start, one.end)) {
+        if heap || world.nodes.any_block_in(one.start, one.end) {
             continue;
         }
         for (from, to) in inputs.without_shim(one.start, one.end) {

@@ -182,9 +182,10 @@ fn live(region: &Region, nodes: &Nodes, inputs: &Inputs) -> (Live, Live) {
         let in_arena = arenas.peek().is_some_and(|arena| arena.0 <= address);
         let bytes =
             if len >= LARGE { sys::touched_bytes(address, address + len) } else { len as u64 };
+        let bytes = nodes.scaled(node, bytes);
         let origin = nodes.origin(node);
         let sum = if in_arena { &mut inside } else { &mut outside };
-        sum.blocks += 1;
+        sum.blocks += nodes.number(node);
         sum.end = sum.end.max(address + len);
         match origin {
             Some(Origin::Native) => sum.native += bytes,

@@ -18,9 +18,14 @@ pub fn cause(scene: &Scene, places: &mut Places, candidate: &Candidate, kind: Ki
     let type_name = scene.heap.zip(group).map(|(heap, group)| heap.type_name(group.type_));
     let type_name = type_name.filter(|name| !name.is_empty() && candidate.common.is_none());
     let type_name = type_name.map(holders::plain);
+    let all_known = scene.heap.is_none_or(|heap| heap.search.all_blocks_known);
     let mut cause = Cause {
         kind,
-        confidence: scene.confidence(candidate.state, &candidate.trend, candidate.leaders),
+        confidence: match candidate.state {
+            // Somebody may hold it, or have held it: the search could not tell.
+            State::Unknown if kind != Kind::Mapping && !all_known => Confidence::Possible,
+            state => scene.confidence(state, &candidate.trend, candidate.leaders),
+        },
         bytes: candidate.bytes,
         blocks: candidate.blocks,
         leaders: candidate.leaders,
@@ -137,6 +142,10 @@ fn searched(heap: &Heap, group: Option<&Group>, candidate: &Candidate, kind: Kin
     let search = &heap.search;
     let held = candidate.held.as_ref();
     let mut lines = match kind {
+        Kind::NativeHeld | Kind::PythonHeld if candidate.state == State::Unknown => vec![
+            "words in memory of which it is not known whose it is lead to these: who holds them is not known"
+                .to_owned(),
+        ],
         Kind::NativeLeak => vec![format!(
             "no pointer to any of these blocks is left in {} searched",
             bytes(search.bytes)

@@ -148,6 +148,7 @@ fn kind(scene: &Scene, places: &mut Places, candidate: &Candidate) -> Option<Kin
         State::Parked => return None,
         State::Unknown => match places.source(scene.at, candidate.site) {
             Source::Python | Source::PythonRaw => Kind::PythonHeld,
+            Source::Native if is_known_to_somebody(scene, candidate) => Kind::NativeHeld,
             // Python's teardown frees what Python's objects own.
             Source::Native if scene.dump.final_ns.is_some() && !outlives(scene, candidate) => {
                 Kind::NativeHeld
@@ -155,6 +156,13 @@ fn kind(scene: &Scene, places: &mut Places, candidate: &Candidate) -> Option<Kin
             _ => Kind::NativeLeak,
         },
     })
+}
+
+/// Whether a search that knew not every block found words that lead to these.
+fn is_known_to_somebody(scene: &Scene, candidate: &Candidate) -> bool {
+    let Some(heap) = scene.heap.filter(|heap| !heap.search.all_blocks_known) else { return false };
+    let found = |site| heap.sites.iter().any(|it| it.site == site && it.state == State::Unknown);
+    candidate.members.iter().any(|member| found(member.site))
 }
 
 /// Rings that the collector will take, and of which there are no more than it lets pile up: it waits

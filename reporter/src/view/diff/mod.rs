@@ -201,13 +201,26 @@ fn figures(gate: &Gate) -> String {
     let allowed = allowed.trim_start_matches('+');
     let Some(old) = gate.old.filter(|_| matches!(gate.asked.watch, Watch::Increase(_))) else {
         let new = figure(gate.unit, gate.new);
-        return format!("{new}, {allowed} allowed");
+        return format!("{new}, {allowed} allowed{}", doubt(gate, gate.new - gate.allowed));
     };
     let more = difference(gate.unit, gate.new - old);
     let percent = part(Some(old), gate.new).map_or(String::new(), |it| format!(", {it}"));
     let (old, new) = (figure(gate.unit, old), figure(gate.unit, gate.new));
     let whose = if gate.exceeded && !gate.in_all { "; a site alone exceeds it" } else { "" };
-    format!("{old} → {new} ({more}{percent}), +{allowed} allowed{whose}")
+    let doubt = doubt(gate, gate.new - gate.old.unwrap_or(0.0) - gate.allowed);
+    format!("{old} → {new} ({more}{percent}), +{allowed} allowed{whose}{doubt}")
+}
+
+/// Why a gate holds although its figure is above the limit.
+fn doubt(gate: &Gate, above: f64) -> String {
+    if gate.exceeded || above <= 0.0 {
+        return String::new();
+    }
+    let noise = figure(gate.unit, gate.tolerance);
+    match above <= gate.tolerance {
+        true => format!("; within the noise, ±{}", noise.trim_start_matches('+')),
+        false => "; it does not go on".into(),
+    }
 }
 
 /// A site that a gate names, with both figures.
