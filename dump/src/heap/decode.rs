@@ -8,6 +8,11 @@ use crate::record::Code;
 use crate::varint::Input;
 
 impl Heap {
+    /// Whether these are bytes of another version of the encoding.
+    pub(crate) fn is_foreign(bytes: &[u8]) -> bool {
+        Input(bytes).int().is_some_and(|version| version != VERSION)
+    }
+
     /// Reads what [`Heap::encode`] wrote.
     pub fn decode(bytes: &[u8]) -> Option<Heap> {
         let mut input = Input(bytes);

@@ -320,6 +320,7 @@ impl<'a> File<'a> {
         let damage = self.corrupt("the heap snapshot", at);
         match self.slot(at) {
             Ok(None) => Ok(None),
+            Ok(Some(bytes)) if Heap::is_foreign(bytes) => Ok(None),
             Ok(Some(bytes)) => Heap::decode(bytes).map(Some).ok_or(damage),
             Err(Damaged) => Err(damage),
         }

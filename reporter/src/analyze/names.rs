@@ -103,8 +103,10 @@ impl Names {
         let (source, locations, truncated) = whole;
         let frames = self.stack(stacks, symbols, locations);
         let mut text = |dump: usize, file: &str, line| {
-            let directory = &dumps.get(dump)?.dump.process.directory;
-            symbols.source(directory, file, line)
+            // (What was written later may have other lines.)
+            let dump = &dumps.get(dump)?.dump;
+            let as_of = dump.started_unix_ns;
+            symbols.source_as_of(&dump.process.directory, file, line, as_of)
         };
         let mut show = |frame| match with_source {
             true => self.show(frame, &mut text),

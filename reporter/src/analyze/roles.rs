@@ -26,21 +26,26 @@ pub fn of_module(path: &str, interpreter: Option<&str>) -> Role {
     if interpreter == Some(path) && (name.starts_with("python") || name.starts_with("pypy")) {
         return Role::Interpreter;
     }
-    const RUNTIME: [&str; 11] = [
-        "libc.so",
-        "libffi.so",
-        "libc-",
-        "ld-",
+    const RUNTIME: [&str; 10] = [
+        "libc",
+        "libffi",
         "libpthread",
         "libdl",
         "librt",
         "libstdc++",
         "libc++",
+        "libc++abi",
         "libgcc_s",
         "linux-vdso",
     ];
+    // Behind that comes the version, as in `libc-2.31.so`, or the end.
+    let is_version = |rest: &str| {
+        rest.strip_prefix('-').is_some_and(|it| it.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let is_end = |rest: &str| rest.starts_with(".so") || is_version(rest);
+    let runtime = RUNTIME.iter().any(|prefix| name.strip_prefix(prefix).is_some_and(is_end));
     // Of `ld-`, only the loader itself.
-    let runtime = RUNTIME.iter().any(|prefix| name.starts_with(prefix));
+    let runtime = runtime || name.starts_with("ld-");
     if runtime && name.contains(".so") { Role::Runtime } else { Role::Program }
 }
 
@@ -170,7 +175,11 @@ mod tests {
             ("/x/rowpack.cpython-311-x86_64-linux-gnu.so", Role::Program),
             ("/usr/bin/ld-tool", Role::Program),
             ("/usr/lib/libcrypto.so.3", Role::Program),
-            ("/usr/lib/libdlib.so", Role::Runtime),
+            ("/lib/x86_64-linux-gnu/libdl.so.2", Role::Runtime),
+            ("/lib/x86_64-linux-gnu/librt-2.31.so", Role::Runtime),
+            ("/usr/lib/libdlib.so", Role::Program),
+            ("/usr/lib/librtmp.so.1", Role::Program),
+            ("/usr/lib/libc-client.so", Role::Program),
         ] {
             assert_eq!(of_module(path, exe), role, "{path}");
         }

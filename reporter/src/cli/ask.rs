@@ -52,9 +52,9 @@ pub struct Mark {
 /// The verb `snapshot`.
 pub fn snapshot(arguments: &Snapshot, streams: &mut Streams) -> u8 {
     let patience = Duration::from_secs(arguments.timeout);
-    let outcome = running(&arguments.process).and_then(|path| {
-        take(&path, patience, streams)?;
-        read::load(&path)
+    let outcome = running(&arguments.process).and_then(|process| {
+        take(&process, patience, streams)?;
+        read::load(&process.path)
     });
     match outcome {
         Ok(loaded) => {
@@ -70,7 +70,7 @@ pub fn snapshot(arguments: &Snapshot, streams: &mut Streams) -> u8 {
 
 /// The verb `mark`.
 pub fn mark(arguments: &Mark, streams: &mut Streams) -> u8 {
-    let outcome = running(&arguments.process).and_then(|path| note(&path, arguments));
+    let outcome = running(&arguments.process).and_then(|process| note(&process, arguments));
     match outcome {
         Ok(()) => FINE,
         Err(problem) => {
@@ -80,12 +80,32 @@ pub fn mark(arguments: &Mark, streams: &mut Streams) -> u8 {
     }
 }
 
-/// The dump of a process that runs.
-fn running(argument: &str) -> Result<PathBuf, Problem> {
+/// A process that is asked something.
+struct Process {
+    /// Its dump.
+    path: PathBuf,
+    /// Its id, if it is seen from here.
+    pid: Option<u32>,
+}
+
+impl Process {
+    fn has_ended(&self) -> bool {
+        self.pid.is_some_and(|pid| !lives(pid))
+    }
+
+    fn ended(&self) -> Problem {
+        Problem::new(self.path.display(), "its process ended before it had answered")
+    }
+}
+
+/// One that runs.
+fn running(argument: &str) -> Result<Process, Problem> {
     let path = read::locate(argument)?;
     let loaded = read::load_as_it_is(&path)?;
     match loaded.state {
-        State::Running => Ok(path),
+        State::Running => {
+            Ok(Process { path, pid: Some(loaded.dump.pid).filter(|&pid| lives(pid)) })
+        }
         _ => Err(Problem::new(
             path.display(),
             "its process has ended, nothing can be asked of it; reporter summarize shows what it left",
@@ -93,7 +113,8 @@ fn running(argument: &str) -> Result<PathBuf, Problem> {
     }
 }
 
-fn take(path: &Path, patience: Duration, streams: &mut Streams) -> Result<(), Problem> {
+fn take(process: &Process, patience: Duration, streams: &mut Streams) -> Result<(), Problem> {
+    let path = &process.path;
     let failed = |what: String| Problem::new(path.display(), what);
     let board = open(path)?;
     let explain = |error: io::Error| failed(format!("cannot be asked: {error}"));
@@ -108,9 +129,12 @@ fn take(path: &Path, patience: Duration, streams: &mut Streams) -> Result<(), Pr
             said = true;
             let _ = writeln!(streams.err, "reporter: the heap is being searched …");
         }
-        Ok(reached(now.answered, number) && !now.running)
+        Ok(reached(now.answered, number) && !now.running || process.has_ended())
     })
     .map_err(explain)?;
+    if done && !reached(now.answered, number) {
+        return Err(process.ended());
+    }
     if !done {
         return Err(failed(format!(
             "no snapshot came within {} s; --timeout waits longer",
@@ -130,7 +154,8 @@ fn open(path: &Path) -> Result<Board, Problem> {
     })
 }
 
-fn note(path: &Path, arguments: &Mark) -> Result<(), Problem> {
+fn note(process: &Process, arguments: &Mark) -> Result<(), Problem> {
+    let path = &process.path;
     let failed = |what: String| Problem::new(path.display(), what);
     let label = arguments.label.as_str();
     if label.is_empty() || label.len() > MARK_LEN {
@@ -144,8 +169,10 @@ fn note(path: &Path, arguments: &Mark) -> Result<(), Problem> {
     let explain = |error: io::Error| failed(format!("cannot be asked: {error}"));
     let number = board.mark(label).map_err(explain)?;
     let patience = Duration::from_secs(arguments.timeout);
-    match until(patience, || board.noted(number)).map_err(explain)? {
-        true => Ok(()),
+    let done = || Ok(board.noted(number)? || process.has_ended());
+    match until(patience, done).map_err(explain)? {
+        true if board.noted(number).map_err(explain)? => Ok(()),
+        true => Err(process.ended()),
         false => Err(failed(format!("not noted within {} s", patience.as_secs()))),
     }
 }

@@ -47,7 +47,7 @@ impl Image {
         let cache = ReadCache::new(File::open(path).map_err(|_| Trouble::Unreadable)?);
         let elf = object::File::parse(&cache).map_err(|_| Trouble::Unreadable)?;
         let own = own_build_id(&elf);
-        if !build_id.is_empty() && own.as_deref().is_some_and(|own| own != build_id) {
+        if !build_id.is_empty() && own.as_deref() != Some(build_id) {
             return Err(Trouble::Changed);
         }
         let debug = match has_lines(&elf) {

@@ -138,7 +138,11 @@ fn take_marks() {
     let len = (beside.mark_len.load(Relaxed) as usize).min(beside.mark.len());
     let label: Vec<u8> = beside.mark.iter().take(len).map(|byte| byte.load(Relaxed)).collect();
     let label = String::from_utf8_lossy(&label).into_owned();
-    SITES.lock().announce(&Record::Mark { at_ns: life::since_start_ns(), label });
+    let mut sites = SITES.lock();
+    sites.announce(&Record::Mark { at_ns: life::since_start_ns(), label });
+    // Who is told that it is noted may ask for it at once.
+    sites.write_out(&mut STORE.lock());
+    drop(sites);
     beside.noted.store(marked, SeqCst);
 }
 

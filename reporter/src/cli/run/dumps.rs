@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +44,8 @@ impl Template {
         if !folder.is_dir() {
             return Err(complaint("its folder does not exist; make it first"));
         }
+        // (Where a relative one begins may have a name with any signs.)
+        let path = literal(&folder).join(name);
         Ok(Template { name: name.to_owned(), path, folder, shown })
     }
 
@@ -63,6 +65,13 @@ impl Template {
             })
             .collect()
     }
+}
+
+/// A path in a template: `%%` stands for a `%`.
+fn literal(folder: &Path) -> PathBuf {
+    let bytes = folder.as_os_str().as_bytes().iter();
+    let doubled = bytes.flat_map(|&byte| [byte; 2].into_iter().take(1 + usize::from(byte == b'%')));
+    OsString::from_vec(doubled.collect()).into()
 }
 
 /// Whether a file name can come from a template: `%p` is a number, `%e` anything; behind it all there may
