@@ -333,6 +333,21 @@ fn ages_are_told() {
 }
 
 /// The most that lived, and what did: known to 1 %, or for sites to 4 % where a program is starting.
+/// More stacks than are listed with a code object: none of them outlives it.
+#[test]
+fn a_function_called_from_everywhere_is_forgotten_with_all_its_stacks() {
+    on_every_interpreter(|python| {
+        let ran = compare(|| Run::python(python, "called_from_everywhere.py"));
+        let dump = ran.dump();
+        for number in 0..12 {
+            let own = made_by(&dump, &format!("made_{number}"));
+            let own = own.into_values().fold(Amount::default(), |sum, one| sum + one);
+            let truth = Amount { blocks: 400, bytes: 400 * (3033 + number) };
+            assert_eq!(own, truth, "CPython {}: made_{number}", python.version);
+        }
+    });
+}
+
 #[test]
 fn the_peak_is_told() {
     on_every_interpreter(|python| {

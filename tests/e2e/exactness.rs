@@ -92,6 +92,15 @@ fn found(dump: &Dump, program: &Path) -> Kept {
 }
 
 /// Runs it several ways and compares each function's live bytes and blocks.
+#[test]
+fn errno_is_left_alone() {
+    let program = compile("errno.c", &["-O0"]);
+    let ran = Run::new([&program]).env("PYSHIM_FOLLOW", "all").shim().success();
+    assert_eq!(ran.stderr(), "");
+    let count = ran.dump().sites.len();
+    assert!(count > 20, "{count} stacks");
+}
+
 fn check(name: &str, flags: &[&str]) {
     let program = compile(name, flags);
     let mut failures = Vec::new();

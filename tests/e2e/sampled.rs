@@ -55,6 +55,17 @@ fn run(seed: u64) -> BTreeMap<String, (f64, f64, bool)> {
 }
 
 #[test]
+fn a_peak_is_that_of_all_blocks() {
+    let interpreter = interpreters().last().expect("an interpreter");
+    let text = "kept = [bytes(4000) for _ in range(15_000)]\ndel kept\n";
+    let run = Run::new([interpreter.path.as_os_str(), "-c".as_ref(), text.as_ref()]);
+    let ran = run.env("PYSHIM_SAMPLE", "64KiB").shim().success();
+    let peak = summary(ran.dump_path())["peak"]["bytes"].as_f64().expect("a peak");
+    // Sixty million, from some 900 draws: within five standard errors.
+    assert!((50e6..75e6).contains(&peak), "{peak}");
+}
+
+#[test]
 fn intervals_cover_the_truth_as_often_as_they_say() {
     let (mut covered, mut all) = (0, 0);
     let mut sums: BTreeMap<String, (f64, f64, f64)> = BTreeMap::new();

@@ -40,7 +40,11 @@ fn the_program_does_not_notice() {
                  while time.monotonic() < until:\n    kept.append([object() for _ in range(10)])\n    \
                  time.sleep(0.001)\n\
                  try:\n    print(os.wait())\nexcept ChildProcessError:\n    print('no children')\n\
-                 print(heard)\n",
+                 print(heard)\n\
+                 signal.signal(signal.SIGTERM, lambda *a: heard.append('SIGTERM'))\n\
+                 os.kill(os.getpid(), signal.SIGTERM)\n\
+                 time.sleep(0.01)\n\
+                 print(heard, signal.pthread_sigmask(signal.SIG_BLOCK, []))\n",
             )
             .env("PYSHIM_SNAPSHOT", "every=200ms")
         });
@@ -364,6 +368,35 @@ fn children(pid: u32) -> usize {
     let stat = |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path().join("stat")).ok();
     let parent = |stat: &String| stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok();
     all.filter_map(stat).filter(|stat| parent(stat) == Some(pid)).count()
+}
+
+/// A name for a moment of a process that is named by its id, and what grew from then on.
+#[test]
+fn a_moment_is_marked() {
+    on_some_interpreters(|interpreter| {
+        let text = "import time\n\
+                    kept = []\n\
+                    until = time.monotonic() + 4\n\
+                    while time.monotonic() < until:\n    kept.append(bytes(5000))\n    time.sleep(0.01)\n";
+        let run = program(interpreter, text);
+        let mut command = run.shimmed();
+        command.env("PYSHIM_SNAPSHOT", "off").stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().expect("the program starts");
+        std::thread::sleep(Duration::from_millis(1000));
+        let ask = |arguments: &[&str]| {
+            let output = Command::new(reporter()).args(arguments).output().expect("it runs");
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        let pid = child.id().to_string();
+        assert_eq!(ask(&["mark", &pid, "now"]), (Some(0), String::new()));
+        assert_eq!(ask(&["mark", &pid, "two\nlines"]).0, Some(2));
+        assert_eq!(ask(&["summarize", &pid, "--since", "now"]).0, Some(0));
+        let ran = run.ran(child.wait_with_output().expect("the program ends")).success();
+        let marks = read(ran.dump_path()).marks;
+        let [(at_ns, label)] = &marks[..] else { panic!("{marks:?}") };
+        assert_eq!(label, "now");
+        assert!((800_000_000..3_000_000_000).contains(at_ns), "{at_ns}");
+    });
 }
 
 #[test]

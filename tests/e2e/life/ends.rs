@@ -50,6 +50,31 @@ fn what_sigkill_ends_is_complete() {
     ends_with("SIGKILL", None, Some(libc::SIGKILL));
 }
 
+/// What a report needs is in the file all the time: how it grew, how long it ran, how old what is.
+#[test]
+fn what_sigkill_ends_is_explained() {
+    on_every_interpreter(|python| {
+        let ran = Run::python(python, "life/killed_while_it_grows.py").shim();
+        assert_eq!(ran.output.status.signal(), Some(libc::SIGKILL));
+        let report = ran.summary();
+        let what = format!("CPython {}: {}", python.version, report["verdict"]);
+        assert_eq!(report["verdict"]["kind"], "python-held", "{what}");
+        assert_eq!(report["verdict"]["growing"], true, "{what}");
+        let number = |value: &serde_json::Value| value.as_f64().unwrap_or(0.0);
+        // A tick that is late is not made up for: so it grew, whatever the machine had to do.
+        let kept: f64 = ran.stdout().trim().parse().expect("a number");
+        let (run_s, speed) = (
+            number(&report["process"]["duration_s"]),
+            number(&report["verdict"]["growth_bytes_per_second"]),
+        );
+        assert!(run_s > 3.0, "{what}: {run_s} s");
+        let truth = kept * B1000 as f64 / 4.0;
+        assert!((0.7..1.4).contains(&(speed / truth)), "{what}: {speed} instead of {truth}");
+        let age = number(&report["survivors"][0]["age_s"]["max"]);
+        assert!((2.0..=run_s + 0.5).contains(&age), "{what}: {age} s old, of {run_s}");
+    });
+}
+
 #[test]
 fn what_crashes_is_complete() {
     ends_with("SIGSEGV", None, Some(libc::SIGSEGV));

@@ -80,6 +80,20 @@ fn a_pool_of_processes_from_a_forkserver() {
     on_every_interpreter(|python| pool(python, "forkserver", 6));
 }
 
+/// The child's peak is its own.
+#[test]
+fn a_child_has_a_peak_of_its_own() {
+    on_every_interpreter(|python| {
+        let ran = compare(|| Run::python(python, "life/child_in_waves.py"));
+        let (parent, children) = ran.parent_and_children();
+        let [child] = &children[..] else { panic!("{:?}", ran.dumps) };
+        assert!(parent.peak_seen > 40_000_000, "{}", parent.peak_seen);
+        assert!((15_000_000..17_000_000).contains(&child.peak_seen), "{}", child.peak_seen);
+        let noted = child.sites.iter().map(|site| site.peak.bytes).sum::<u64>();
+        assert!(noted.abs_diff(child.peak_seen) < child.peak_seen / 20, "{noted}");
+    });
+}
+
 /// Whatever the process was at when the signal came, its dump is whole.
 #[test]
 fn pools_that_are_ended() {
