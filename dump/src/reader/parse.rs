@@ -158,8 +158,8 @@ impl Dump {
     fn take(&mut self, record: Record) -> Option<()> {
         match record {
             Record::Process(process) => self.process = process,
-            Record::Text { id, text } => place(&mut self.texts, id, text),
-            Record::Code(code) => place(&mut self.codes, code.id, code),
+            Record::Text { id, text } => place(&mut self.texts, id, text, self.file_len),
+            Record::Code(code) => place(&mut self.codes, code.id, code, self.file_len),
             Record::Module(module) => {
                 // They come in order; where one is missing, the file could not grow when it came.
                 if module.id < self.modules_known() {
@@ -168,13 +168,14 @@ impl Dump {
                 self.modules.push(Module { loaded: module, unloaded_ns: None });
             }
             Record::Unload { id, at_ns } => {
-                let module = self.modules.iter_mut().find(|module| module.loaded.id == id);
-                if let Some(module) = module {
+                let at = self.modules.binary_search_by_key(&id, |module| module.loaded.id);
+                if let Some(module) = at.ok().and_then(|at| self.modules.get_mut(at)) {
                     module.unloaded_ns = Some(at_ns);
                 }
             }
             Record::Path { id, truncated, pcs } => {
-                place(&mut self.paths, id, Path { truncated, pcs: pcs.into() });
+                let path = Path { truncated, pcs: pcs.into() };
+                place(&mut self.paths, id, path, self.file_len);
             }
             Record::Site { id, origin, truncated, path, frames } => {
                 let modules_known = self.modules_known();
@@ -186,7 +187,7 @@ impl Dump {
                 }
             }
             Record::Note { text } => {
-                if !self.notes.contains(&text) {
+                if self.notes.len() < MOST_NOTES && !self.notes.contains(&text) {
                     self.notes.push(text);
                 }
             }
@@ -206,18 +207,35 @@ fn numbers(file: &File, extents: &[Piece]) -> Result<Vec<SiteNumbers>, Error> {
     Ok(arrays.numbers().collect())
 }
 
-/// What comes this far beyond the last one is passed over: a few bytes of the file shall not ask for
-/// gigabytes.
+/// More notes than a writer has to say are left out.
+const MOST_NOTES: usize = 1000;
+
+/// What comes this far beyond the last one is passed over, and what more comes after gaps than a file of so
+/// many bytes can have lost: a few bytes of the file shall not ask for gigabytes.
 const LARGEST_GAP: usize = 1 << 16;
 
-fn place<T>(list: &mut Vec<Option<T>>, id: u32, value: T) {
+fn place<T>(list: &mut Vec<Option<T>>, id: u32, value: T, file_len: u64) {
     let id = id as usize;
-    if id >= list.len() && id <= list.len() + LARGEST_GAP {
+    let most = usize::try_from(file_len).unwrap_or(usize::MAX).saturating_add(LARGEST_GAP);
+    if id >= list.len() && id <= list.len() + LARGEST_GAP && id < most {
         list.resize_with(id + 1, || None);
     }
     if let Some(place) = list.get_mut(id) {
         *place = Some(value);
     }
+}
+
+#[cfg(test)]
+#[test]
+fn gaps_take_no_more_room_than_the_file_may_ask_for() {
+    let mut list = Vec::new();
+    for at in 0..1000u32 {
+        place(&mut list, at * (LARGEST_GAP as u32 + 1), at, 10_000);
+    }
+    assert_eq!(list.len(), LARGEST_GAP + 2);
+    // The next ones are still told from each other.
+    place(&mut list, 7, 1, 10_000);
+    assert_eq!((list.len(), list.get(7)), (LARGEST_GAP + 2, Some(&Some(1))));
 }
 
 fn sum(sites: &[Site], of: impl Fn(&Site) -> Amount) -> u64 {

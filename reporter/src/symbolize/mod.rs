@@ -69,10 +69,10 @@ impl Default for Symbols {
 }
 
 impl Symbols {
-    /// Looks for files in the file system, and below each of `others` where they are not found there.
-    pub fn new(others: Vec<PathBuf>) -> Symbols {
-        let mut roots = vec![PathBuf::from("/")];
-        roots.extend(others);
+    /// Looks for files below each of `roots`, those of the processes, and where they are not found there in the
+    /// file system: a container has others by the same names.
+    pub fn new(mut roots: Vec<PathBuf>) -> Symbols {
+        roots.push(PathBuf::from("/"));
         Symbols {
             modules: Vec::new(),
             ids: HashMap::new(),
@@ -117,11 +117,6 @@ impl Symbols {
     pub fn variable(&mut self, module: ModuleId, offset: u64) -> Option<String> {
         let Symbols { modules, roots, notes, .. } = self;
         modules.get_mut(module.0 as usize)?.image(roots, notes)?.variable(offset)
-    }
-
-    /// A line of source.
-    pub fn source(&mut self, directory: &str, file: &str, line: u32) -> Option<String> {
-        self.sources.line(&self.roots, directory, file, line)
     }
 
     /// A line of source, unless the file was written after the moment `unix_ns`.

@@ -21,19 +21,8 @@ struct Source {
 }
 
 impl Sources {
-    /// Line `line` of `file`, without the space around it. A relative path starts at `directory`;
-    /// `roots` are tried in turn.
-    pub fn line(
-        &mut self,
-        roots: &[PathBuf],
-        directory: &str,
-        file: &str,
-        line: u32,
-    ) -> Option<String> {
-        self.line_as_of(roots, directory, file, line, u64::MAX)
-    }
-
-    /// The same; nothing if the file was written after the moment `unix_ns`: its lines may be others.
+    /// Line `line` of `file`, without the space around it; nothing if the file was written after the moment
+    /// `unix_ns`: its lines may be others. A relative path starts at `directory`; `roots` are tried in turn.
     pub fn line_as_of(
         &mut self,
         roots: &[PathBuf],
@@ -81,12 +70,14 @@ mod tests {
         let roots = [PathBuf::from("/")];
         let mut sources = Sources::default();
         let here = env!("CARGO_MANIFEST_DIR");
-        let line = sources.line(&roots, here, "src/symbolize/source.rs", 1);
+        let mut line_of =
+            |here: &str, file: &str, line| sources.line_as_of(&roots, here, file, line, u64::MAX);
+        let line = line_of(here, "src/symbolize/source.rs", 1);
         assert_eq!(line.as_deref(), Some("//! Lines of source files, where these can be read."));
-        assert_eq!(sources.line(&roots, here, "src/symbolize/source.rs", 0), None);
-        assert_eq!(sources.line(&roots, here, "src/symbolize/source.rs", 1 << 30), None);
-        assert_eq!(sources.line(&roots, here, "<string>", 1), None);
-        assert_eq!(sources.line(&roots, "", "src/symbolize/source.rs", 1), None);
+        assert_eq!(line_of(here, "src/symbolize/source.rs", 0), None);
+        assert_eq!(line_of(here, "src/symbolize/source.rs", 1 << 30), None);
+        assert_eq!(line_of(here, "<string>", 1), None);
+        assert_eq!(line_of("", "src/symbolize/source.rs", 1), None);
         let as_of = |sources: &mut Sources, ns| {
             sources.line_as_of(&roots, here, "src/symbolize/source.rs", 1, ns)
         };

@@ -1,10 +1,12 @@
 //! Programs that run others, become others, or are started in their own way.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use pyshim_dump::layout::EndKind;
 use pyshim_tests::compare::{assert_made, compare, compare_with};
-use pyshim_tests::{Interpreter, Run, compile, on_every_interpreter, program};
+use pyshim_tests::{
+    Interpreter, Run, compile, interpreters, library, on_every_interpreter, program, reporter,
+};
 
 use super::{B1000, B2000, EXITED, ended, ends};
 
@@ -88,6 +90,33 @@ fn a_program_is_a_file_an_argument_a_module_or_standard_input() {
         );
         assert_made(&ran.dump(), "life/hello.py", "keep", 3000, B1000);
     });
+}
+
+/// The reporter sets the shim up, wherever that is, and prints the report of what it ran.
+#[test]
+fn the_reporter_runs_a_program() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // `%p` means the process in a name, not here.
+    let folder = folder.path().join("100%pure");
+    std::fs::create_dir(&folder).expect("a folder in it");
+    let python = &interpreters()[0];
+    let output = Command::new(reporter())
+        .args(["run", "--"])
+        .arg(&python.path)
+        .args(["-c", "kept = [bytes(1000) for _ in range(3000)]; print(len(kept))"])
+        .current_dir(&folder)
+        .env("PYSHIM_LIB", library())
+        .output()
+        .expect("the reporter runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"3000\n"[..]), "{said}");
+    assert!(said.contains("live before the interpreter's teardown: "), "{said}");
+    let names: Vec<_> = std::fs::read_dir(&folder)
+        .expect("the folder")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+        .collect();
+    let [name] = &names[..] else { panic!("{names:?}") };
+    assert!(name.starts_with("pyshim.") && name.ends_with(".dump"), "{name}");
 }
 
 #[test]

@@ -211,6 +211,29 @@ fn figures(gate: &Gate) -> String {
     format!("{old} → {new} ({more}{percent}), +{allowed} allowed{whose}{doubt}")
 }
 
+#[cfg(test)]
+#[test]
+fn a_gate_that_holds_by_its_noise_says_so() {
+    let limit = Limit::Rate(1024.0);
+    let asked = crate::analyze::diff::result::Asked { watch: Watch::Total(Metric::Growth), limit };
+    let gate = |new, tolerance, exceeded| Gate {
+        asked,
+        unit: Unit::Rate,
+        allowed: 1024.0,
+        old: None,
+        new,
+        tolerance,
+        in_all: exceeded,
+        exceeded,
+        sites: Vec::new(),
+    };
+    let says = |new, tolerance, exceeded| figures(&gate(new, tolerance, exceeded));
+    assert!(says(512.0, 0.0, false).ends_with(" allowed"));
+    assert!(says(4096.0, 0.0, true).ends_with(" allowed"));
+    assert!(says(4096.0, 8192.0, false).ends_with("; within the noise, ±8.0 KiB/s"));
+    assert!(says(4096.0, 10.0, false).ends_with("; it does not go on"));
+}
+
 /// Why a gate holds although its figure is above the limit.
 fn doubt(gate: &Gate, above: f64) -> String {
     if gate.exceeded || above <= 0.0 {
