@@ -206,6 +206,13 @@ fn only_a_short_run_is_called_short() {
         let is_short = |path| summarize(path, options).out.contains("- the run is too short");
         assert!(!is_short(&long) && is_short(&short), "{options:?}");
     }
+    // One that took its time, and of which there are no points all the same.
+    let mut maker = Maker::new();
+    maker.process("3.12.1", &["python", "x.py"]).exited(0, 7_000_000_000);
+    let idle = write(&folder, "idle.dump", &maker.bytes());
+    let said = summarize(&idle, &[]).out;
+    assert!(said.contains("not known: too few moments were recorded"), "{said}");
+    assert!(!said.contains("too short"), "{said}");
 }
 
 #[test]

@@ -98,13 +98,20 @@ fn peak(dumps: &[Loaded]) -> Option<Peak> {
     (dump.peak_seen > 0).then_some(Peak { bytes: dump.peak_seen, at_s })
 }
 
+/// Why growth cannot be told.
+pub const TOO_SHORT: &str = "the run is too short to tell growth from start-up";
+/// The same of a run that took long enough: a process that forks, and waits without allocating, has no
+/// thread of the shim's that would look.
+pub const TOO_FEW: &str = "too few moments were recorded to tell growth from start-up";
+
 /// What a reader must know to read the figures right.
 fn remarks(dumps: &[Loaded], since: Option<&str>) -> Vec<String> {
     let mut remarks = Vec::new();
     // Of the runs themselves: a list of the peak has no growth, however long they were.
     let times = Times::since_mark(dumps.iter().map(|loaded| &loaded.dump), since);
     if !times.iter().any(|times| times.separated) {
-        remarks.push("the run is too short to tell growth from start-up".to_owned());
+        let long = times.iter().any(|times| times.end_ms() >= growth::SHORT_MS);
+        remarks.push(if long { TOO_FEW } else { TOO_SHORT }.to_owned());
     }
     if let Some(mean) = dumps.iter().filter_map(|loaded| process::sampled(&loaded.dump)).max() {
         let unseen = estimates::unseen(mean);

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::analyze::causes::{Cause, Kind};
 use crate::analyze::report::{Frame, Report, Site};
 use crate::analyze::roles::{self, Role};
+use crate::analyze::{TOO_FEW, TOO_SHORT};
 
 use super::units::{bytes, count, counted, milliseconds, rate, share};
 use super::{Paint, clean, stack};
@@ -43,7 +44,9 @@ pub fn title(report: &Report) -> (&'static str, String) {
     let explained = verdict.explained.unwrap_or(0.0);
     match verdict.growing {
         None => {
-            ("WHY IT GROWS", "not known: the run is too short to tell growth from start-up".into())
+            let few = report.completeness.notes.iter().any(|note| note == TOO_FEW);
+            let why = if few { TOO_FEW } else { TOO_SHORT };
+            ("WHY IT GROWS", format!("not known: {why}"))
         }
         Some(true) => {
             let growing = report.causes.iter().filter(|cause| cause.share.is_some()).count();

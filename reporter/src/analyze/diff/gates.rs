@@ -51,7 +51,7 @@ pub fn check(
 }
 
 fn too_short(option: &str) -> Problem {
-    let what = "a run is too short to tell growth from start-up (2 s at least); let it work longer, or leave this gate out";
+    let what = "a run is too short to tell growth from start-up (2 s at least), or waited all the time; let it work longer, or leave this gate out";
     Problem::new(option, what)
 }
 
