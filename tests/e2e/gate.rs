@@ -237,6 +237,26 @@ fn growth_is_gated_where_the_run_is_long_enough() {
     refused(&["check", path(&short), "--max-growth", "10KiB/s"], "too short");
 }
 
+/// What a shell starts is of the run of whoever started the shell: its memory adds to that.
+#[test]
+fn a_child_beyond_a_shell_is_of_the_same_run() {
+    let interpreter = interpreters().last().expect("one");
+    let python = interpreter.path.to_str().expect("UTF-8");
+    let run = Run::new([python, "main.py"]);
+    let main = format!(
+        "import subprocess\nkept = bytes(1 << 20)\n\
+         subprocess.run(\"'{python}' child.py; true\", shell=True, check=True)\n"
+    );
+    std::fs::write(run.dir().join("main.py"), main).expect("the program is written");
+    std::fs::write(run.dir().join("child.py"), "kept = bytes(40 << 20)\n")
+        .expect("so is the other");
+    let ran = run.shim().success();
+    assert_eq!(ran.dumps.len(), 2, "{:?}", ran.dumps);
+    let paths: Vec<&str> = ran.dumps.iter().map(|it| it.to_str().expect("UTF-8")).collect();
+    let output = ask(&["check", paths[0], paths[1], "--max-survivors", "30MiB"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+}
+
 /// A program that loses blocks which it asked the C library for.
 const LOST: &str = "\
 import ctypes

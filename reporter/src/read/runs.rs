@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use pyshim_dump::Dump;
 use pyshim_dump::layout::{EndKind, MAGIC};
 
 use crate::problem::Problem;
@@ -94,7 +95,21 @@ fn is_origin(one: &Loaded, other: &Loaded) -> bool {
     let lived = one.end.map_or(one.heartbeat_ns, |end| end.at_ns);
     // A process that was killed gave its last sign of life a while before.
     let until = one.started_unix_ns.saturating_add(lived).saturating_add(SILENCE_NS);
-    one.pid == other.parent_pid && (one.started_unix_ns..=until).contains(&other.started_unix_ns)
+    let is_parent = one.pid == other.parent_pid
+        && (one.started_unix_ns..=until).contains(&other.started_unix_ns);
+    is_parent || is_elder(one, other)
+}
+
+/// What the setting begins with that says what a process descends from: `PID.TICKS,…`, its parent first.
+const ELDERS: &str = "elders=";
+
+/// Whether `other` descends from `one`, with others between that left no dump.
+fn is_elder(one: &Dump, other: &Dump) -> bool {
+    let elders = other.process.settings.iter().find_map(|it| it.strip_prefix(ELDERS));
+    let known = format!("{}.{}", one.pid, one.started_ticks);
+    one.started_ticks != 0
+        && one.started_unix_ns <= other.started_unix_ns
+        && elders.is_some_and(|elders| elders.split(',').any(|it| it == known))
 }
 
 /// Longest time between the last sign of life and the end of a process.
@@ -135,6 +150,16 @@ mod tests {
             loaded(20, 1, 101, 20),
         ];
         assert_eq!(pids(dumps), [vec![10, 11, 12], vec![20]]);
+    }
+
+    #[test]
+    fn a_shell_between_two_processes_leaves_them_one_run() {
+        let (first, mut second) = (loaded(10, 1, 100, 20), loaded(12, 11, 106, 1));
+        second.dump.process.settings = vec!["elders=11.105,10.100,1.0".into()];
+        let mut other = loaded(13, 11, 106, 1);
+        // Of the same id, but a process that began at another time.
+        other.dump.process.settings = vec!["elders=11.105,10.99".into()];
+        assert_eq!(pids(vec![first, second, other]), [vec![10, 12], vec![13]]);
     }
 
     #[test]

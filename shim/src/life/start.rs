@@ -198,12 +198,34 @@ fn describe(errno: i32) -> &'static str {
     }
 }
 
-/// Field 22 of `/proc/self/stat`; the name before it may hold anything, so count from its end.
+/// Field 22 of `/proc/self/stat`.
 fn start_ticks() -> u64 {
-    let stat = sys::read_file(b"/proc/self/stat\0");
+    stat("self").map_or(0, |(_, ticks)| ticks)
+}
+
+/// The parent of a process, and when the process started (`proc_pid_stat(5)`, fields 4 and 22).
+fn stat(process: &str) -> Option<(u32, u64)> {
+    let stat = sys::read_file(format!("/proc/{process}/stat\0").as_bytes());
+    // The name before them may hold anything, so count from its end.
     let text = String::from_utf8_lossy(&stat);
-    let Some((_, rest)) = text.rsplit_once(')') else { return 0 };
-    rest.split_ascii_whitespace().nth(19).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
+    let (_, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    let parent = fields.nth(1)?.parse().ok()?;
+    Some((parent, fields.nth(17)?.parse().ok()?))
+}
+
+/// The processes that this one descends from, as far as they live, its parent first: `PID.TICKS,…`. Some leave no
+/// dump, such as a shell; by these it is known what lies beyond.
+fn elders() -> String {
+    const MOST: usize = 16;
+    let mut elders = Vec::new();
+    let mut next = stat("self").map(|it| it.0);
+    while let Some(pid) = next.filter(|&pid| pid > 1 && elders.len() < MOST) {
+        let Some((parent, ticks)) = stat(&pid.to_string()) else { break };
+        elders.push(format!("{pid}.{ticks}"));
+        next = Some(parent);
+    }
+    elders.join(",")
 }
 
 /// Writes down what the process is.
@@ -211,7 +233,8 @@ pub(super) fn write_process(python: bool) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let line = sys::read_file(b"/proc/self/cmdline\0");
     let line = line.strip_suffix(&[0]).unwrap_or(&line);
-    let settings = SETTINGS.lock().describe();
+    let mut settings = SETTINGS.lock().describe();
+    settings.push(format!("elders={}", elders()));
     let process = Process {
         executable: text(&sys::read_link(b"/proc/self/exe\0")),
         argv: line.split(|&byte| byte == 0).map(text).collect(),
