@@ -73,7 +73,7 @@ impl Store {
             (Ok((name, ())), Some(known)) => {
                 self.path = name;
                 self.identity = known;
-                Some(Ok(()))
+                Some(self.with_file(|store, fd| store.map_again(fd)))
             }
             (Err(Failure::System(_)) | Ok(_), _) => {
                 self.forget();
@@ -84,6 +84,35 @@ impl Store {
                 Some(Err(failure))
             }
         }
+    }
+
+    /// Maps all of a file that was just created once more, by its name: the map of the process, by which others find
+    /// the dump, tells a mapping by the name that the file had then.
+    fn map_again(&mut self, fd: i32) -> Result<(), Failure> {
+        // SAFETY: the pieces are mapped where they are mapped already, by the same bytes, and nobody else
+        // records yet (creation runs before recording starts, or in a child of one thread).
+        let map = |at: *mut u8, len: usize, offset: u64| unsafe {
+            sys::map_file_over(at, len, fd, offset)
+        };
+        map(HEADER.load(Relaxed).cast(), HEADER_LEN, 0)?;
+        let count = header().extent_count.load(Relaxed) as usize;
+        for extent in header().extents.iter().take(count) {
+            let (kind, index) = (extent.kind.load(Relaxed), extent.index.load(Relaxed));
+            let at: *mut u8 = match kind {
+                it if it == ExtentKind::Counters as u32 => {
+                    Part::new(&COUNTERS, SITES, index).at.cast()
+                }
+                it if it == ExtentKind::Moments as u32 => {
+                    Part::new(&MOMENTS, SITES, index).at.cast()
+                }
+                it if it == ExtentKind::Further as u32 => {
+                    Part::new(&FURTHER, FURTHER_GROWTH, index).at.cast()
+                }
+                _ => self.log,
+            };
+            map(at, extent.len.load(Relaxed) as usize, extent.offset.load(Relaxed))?;
+        }
+        Ok(())
     }
 
     fn create_named(&mut self, path: &[u8], identity: &Identity) -> Result<(), Failure> {

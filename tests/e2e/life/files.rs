@@ -12,6 +12,18 @@ use pyshim_tests::{Run, interpreters, on_every_interpreter};
 
 use super::{B1000, EXITED, assert_all_defined, ended};
 
+/// The map of the process tells its dump by name, for `reporter summarize PID`.
+#[test]
+fn a_dump_is_mapped_by_its_name() {
+    on_every_interpreter(|python| {
+        let text = "lines = [line.split() for line in open('/proc/self/maps')]\n\
+                    print({line[-1].split('/')[-1] for line in lines if line[1] == 'rw-s'})\n";
+        let run = Run::new([python.path.as_os_str(), "-c".as_ref(), text.as_ref()]);
+        let ran = run.env("PYSHIM_OUT", "it.dump").shim().success();
+        assert_eq!(ran.stdout(), "{'it.dump'}\n");
+    });
+}
+
 #[test]
 fn the_programs_descriptors_are_its_own() {
     on_every_interpreter(|python| {
