@@ -9,7 +9,7 @@ use pyshim_dump::heap::{Group, Heap, State};
 use pyshim_dump::{Amount, Dump};
 use pyshim_tests::compare::survivors;
 use pyshim_tests::compare::{compare, finish};
-use pyshim_tests::heaps::{dump_with_heap, heap, objects, on_some_interpreters, program};
+use pyshim_tests::heaps::{dump_with_heap, heap, in_state, objects, on_some_interpreters, program};
 use pyshim_tests::{Interpreter, Ran, interpreters, long, read, reporter};
 
 fn snapshot(interpreter: &Interpreter, text: &str) -> (Heap, String) {
@@ -396,6 +396,20 @@ fn a_moment_is_marked() {
         let [(at_ns, label)] = &marks[..] else { panic!("{marks:?}") };
         assert_eq!(label, "now");
         assert!((800_000_000..3_000_000_000).contains(at_ns), "{at_ns}");
+    });
+}
+
+/// Objects that are not recorded hold what is: they are found by the collector's lists.
+#[test]
+fn python_holds_what_it_holds_where_it_is_not_recorded() {
+    on_some_interpreters(|interpreter| {
+        let text = "kept = [bytearray(5000) for _ in range(2000)]\n";
+        let ran = program(interpreter, text).env("PYSHIM_PYTHON", "0").shim().success();
+        let heap = heap(&ran);
+        assert!(!heap.search.all_blocks_known);
+        let (held, leaked) = (in_state(&heap, State::Python), in_state(&heap, State::Leaked));
+        let what = format!("CPython {}: {held:?} held, {leaked:?} leaked", interpreter.version);
+        assert!(held.0 >= 2000 && held.1 >= 10_000_000 && leaked.1 < 100_000, "{what}");
     });
 }
 

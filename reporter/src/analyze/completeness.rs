@@ -50,11 +50,16 @@ pub fn completeness<'a>(
         exact,
         lost,
         python_frames: dumps.clone().any(has_python_frames),
-        python_allocators: dumps.clone().all(|dump| setting(dump, "python") != Some("0")),
+        python_allocators: dumps.clone().all(has_python_blocks),
         native_frames: native_frames(dumps.clone()),
         unseen: dumps.clone().filter_map(process::sampled).max().map(estimates::unseen),
         notes,
     }
+}
+
+/// Whether blocks of Python's own allocators were recorded.
+pub fn has_python_blocks(dump: &Dump) -> bool {
+    setting(dump, "python") != Some("0")
 }
 
 fn has_python_frames(dump: &Dump) -> bool {

@@ -113,6 +113,10 @@ fn remarks(dumps: &[Loaded], since: Option<&str>) -> Vec<String> {
         let long = times.iter().any(|times| times.end_ms() >= growth::SHORT_MS);
         remarks.push(if long { TOO_FEW } else { TOO_SHORT }.to_owned());
     }
+    if !dumps.iter().all(|loaded| completeness::has_python_blocks(&loaded.dump)) {
+        let what = "blocks of Python's own allocators were not recorded (PYSHIM_PYTHON=0): what grows there is not told, and is told as free";
+        remarks.push(what.to_owned());
+    }
     if let Some(mean) = dumps.iter().filter_map(|loaded| process::sampled(&loaded.dump)).max() {
         let unseen = estimates::unseen(mean);
         remarks.push(format!(

@@ -158,6 +158,11 @@ pub fn only_watch() {
     gate::set(gate::ONLY_WATCHING, true);
 }
 
+/// Whether blocks of Python's allocators are recorded.
+pub fn record() -> bool {
+    !ONLY_WATCHING.load(Relaxed)
+}
+
 /// Whether frees of Python's blocks can be relied on to arrive: until the interpreter is up,
 /// `PYTHONMALLOC` may have replaced the hooks.
 pub fn settled() -> bool {

@@ -476,6 +476,8 @@ fn gather(prepared: &Prepared, sp: usize) -> Inputs {
         mappings: mappings::all(),
         own,
         arenas: python::arenas::known(),
-        all_blocks_known: !sample::is_on() && store::header().inexact.load(Relaxed) == 0,
+        all_blocks_known: !sample::is_on()
+            && store::header().inexact.load(Relaxed) == 0
+            && python::hooks::record(),
     }
 }

@@ -9,6 +9,7 @@ use pyshim_dump::heap::{Heap, MemoryKind, State};
 use pyshim_dump::layout::Gauge;
 use pyshim_dump::record::Origin;
 
+use crate::analyze::completeness::has_python_blocks;
 use crate::analyze::course::{Course, Weight};
 use crate::analyze::growth;
 use crate::analyze::report::Rate;
@@ -69,6 +70,10 @@ pub fn causes(scene: &Scene, places: &mut Places, found: &[Candidate]) -> Vec<Ca
     let beyond = Beyond::of(scene);
     let (cause, threads) = stacks(scene, places, found, beyond).unzip();
     let mut causes: Vec<Cause> = cause.into_iter().collect();
+    if !has_python_blocks(scene.dump) {
+        // What is no known block is Python's as well as free.
+        return causes;
+    }
     let Some((rest, live)) = courses(scene, threads.as_ref()) else { return causes };
     let trend = rest.trend();
     let grown = (rest.end() - rest.startup()).max(0.0);
