@@ -207,7 +207,7 @@ fn start_ticks() -> u64 {
 fn stat(process: &str) -> Option<(u32, u64)> {
     let stat = sys::read_file(format!("/proc/{process}/stat\0").as_bytes());
     // The name before them may hold anything, so count from its end.
-    let text = String::from_utf8_lossy(&stat);
+    let text = sys::text(&stat);
     let (_, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
     let parent = fields.nth(1)?.parse().ok()?;
@@ -219,7 +219,7 @@ fn stat(process: &str) -> Option<(u32, u64)> {
 fn elders() -> String {
     const MOST: usize = 16;
     let mut elders = Vec::new();
-    let mut next = stat("self").map(|it| it.0);
+    let mut next = Some(sys::parent_pid());
     while let Some(pid) = next.filter(|&pid| pid > 1 && elders.len() < MOST) {
         let Some((parent, ticks)) = stat(&pid.to_string()) else { break };
         elders.push(format!("{pid}.{ticks}"));

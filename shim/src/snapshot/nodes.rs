@@ -420,10 +420,8 @@ impl Nodes {
 
     /// All of those.
     pub fn unlisted(&self) -> impl Iterator<Item = Extra> {
-        let objects = (0u32..)
-            .zip(&self.extras)
-            .filter(|(at, it)| it.len > 0 && self.has(self.start.len() as u32 + at, bits::OBJECT));
-        objects.map(|(_, extra)| *extra)
+        let all = self.blocks()..self.count();
+        all.filter(|&node| self.is_unlisted(node)).map(|node| self.extra(node))
     }
 
     /// Whether a block begins in this range.

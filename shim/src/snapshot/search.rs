@@ -124,9 +124,7 @@ pub fn search(world: &mut World, reader: &Reader, inputs: &Inputs) -> Found {
     found.held = found.graph.order.len();
     // The rest, each for itself: who refers to whom among them is looked at later.
     for node in 0..world.nodes.count() {
-        if world.nodes.is_block(node)
-            || world.nodes.len(node) > 0 && world.nodes.has(node, bits::OBJECT)
-        {
+        if world.nodes.is_block(node) || world.nodes.is_unlisted(node) {
             found.graph.reach(node, NONE, phase::NOBODY);
         }
     }
